@@ -1,0 +1,60 @@
+/*
+ * keytype.h
+ *		Identity of a key: hashing and equality of the key columns, by their types' own rules.
+ *
+ * Process:  consumers and backends.
+ * Locks:    none.
+ * Memory:   a KcfKeyType lives in the context given to kcf_keytype_init.
+ * Errors:   init ereports when a type has no hash operator class; hashing and comparing a type other
+ *           than the inlined ones may ereport as that type's functions do.
+ * Waits:    never.
+ */
+#ifndef KCF_KEYTYPE_H
+#define KCF_KEYTYPE_H
+
+#include "access/htup_details.h"
+#include "access/tupdesc.h"
+#include "fmgr.h"
+
+#define KCF_MAX_KEYS 8
+
+typedef enum KcfKeyKind
+{
+	KCF_KEY_BYVAL,	/* bool, int2/4/8, date, enum, oid …: the Datum itself, sign-extended to 8 bytes */
+	KCF_KEY_FIXED,	/* fixed length by reference compared bytewise: uuid, macaddr … */
+	KCF_KEY_VARLENA, /* bytewise: bytea, text and varchar with a deterministic collation */
+	KCF_KEY_GENERIC /* through the default hash operator class */
+} KcfKeyKind;
+
+typedef struct KcfKeyColumn
+{
+	AttrNumber	attnum;
+	KcfKeyKind	kind;
+	Oid			typid;
+	Oid			collation;
+	int16		typlen;
+	bool		typbyval;
+	int			offset;	   /* from the tuple's data start when fixed for every row without nulls, else -1 */
+	FmgrInfo	hash_ext;  /* KCF_KEY_GENERIC */
+	FmgrInfo	equal;	   /* KCF_KEY_GENERIC */
+	Oid			opfamily;  /* of the default btree operator class, or hash where there is none: for the planner */
+	Oid			opcintype;
+	Oid			eq_opr;	   /* the type's "=" */
+} KcfKeyColumn;
+
+typedef struct KcfKeyType
+{
+	int			nkeys;
+	TupleDesc	desc; /* of the table */
+	KcfKeyColumn keys[KCF_MAX_KEYS];
+} KcfKeyType;
+
+/* desc must live at least as long as key */
+extern void kcf_keytype_init(KcfKeyType *key, TupleDesc desc, const AttrNumber *attnums, int nkeys,
+							 MemoryContext mcxt);
+/* Same answer for all keys that are equal by their types' "=". */
+extern uint64 kcf_key_hash(const KcfKeyType *key, const Datum *values);
+/* Are the key columns of this tuple equal to these? Key columns are never null. */
+extern bool kcf_key_equals(const KcfKeyType *key, const Datum *values, HeapTupleHeader tuple);
+
+#endif /* KCF_KEYTYPE_H */

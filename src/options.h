@@ -1,0 +1,100 @@
+/*
+ * options.h
+ *		The option table (server, user mapping, table, column) and what it resolves to.
+ *
+ * Process:  backends (validation) and consumers (resolution).
+ * Locks:    none.
+ * Memory:   results in CurrentMemoryContext.
+ * Errors:   ereport with the HV00* codes of SQL/MED.
+ * Waits:    never.
+ */
+#ifndef KCF_OPTIONS_H
+#define KCF_OPTIONS_H
+
+#include "nodes/pg_list.h"
+
+typedef enum KcfFormat
+{
+	KCF_FORMAT_JSON,
+	KCF_FORMAT_TEXT,
+	KCF_FORMAT_BYTEA
+} KcfFormat;
+
+typedef enum KcfOnError
+{
+	KCF_ON_ERROR_KEEP,	 /* the key keeps its previous value */
+	KCF_ON_ERROR_REMOVE, /* the row goes */
+	KCF_ON_ERROR_FAIL	 /* a scan that meets the key fails */
+} KcfOnError;
+
+typedef enum KcfDelivery
+{
+	KCF_DELIVERY_COMMIT,
+	KCF_DELIVERY_IMMEDIATE
+} KcfDelivery;
+
+typedef enum KcfNotifyPayload
+{
+	KCF_NOTIFY_KEYS,
+	KCF_NOTIFY_NONE
+} KcfNotifyPayload;
+
+typedef struct KcfTableOptions
+{
+	char	   *topic;	  /* never NULL: defaults to the table's name */
+	KcfFormat	format;
+	KcfFormat	key_format;
+	bool		readonly; /* default true */
+	char	   *notify;	  /* channel or NULL */
+	KcfNotifyPayload notify_payload;
+	KcfOnError	on_error;
+	KcfDelivery delivery;
+	bool		atomic;
+	bool		keep_value;
+	int64		max_bytes;		  /* 0: no limit of its own */
+	int64		max_record_bytes; /* default 16 MB */
+	char	   *compression;	  /* of what we produce, or NULL */
+} KcfTableOptions;
+
+typedef enum KcfColumnKind
+{
+	KCF_COLUMN_JSON, /* a field of the document, at json_path */
+	KCF_COLUMN_KEY,	 /* (part of) the record's key; with json_path also repeated in the document */
+	KCF_COLUMN_VALUE,
+	KCF_COLUMN_PARTITION,
+	KCF_COLUMN_OFFSET,
+	KCF_COLUMN_TIMESTAMP,
+	KCF_COLUMN_HEADERS,
+	KCF_COLUMN_DROPPED /* attisdropped, or generated: always NULL */
+} KcfColumnKind;
+
+typedef struct KcfColumnOptions
+{
+	KcfColumnKind kind;
+	char	   *json_path; /* KCF_COLUMN_JSON: never NULL (column name by default); KCF_COLUMN_KEY: NULL unless given */
+} KcfColumnOptions;
+
+/* One librdkafka property in the library's own spelling. */
+typedef struct KcfProperty
+{
+	const char *name;
+	const char *value;
+	bool		secret; /* never shown, never logged */
+} KcfProperty;
+
+/* What a client is built from: server options and user mapping, merged and re-checked. */
+typedef struct KcfServerOptions
+{
+	char	   *server_name;
+	List	   *properties; /* of KcfProperty *, bootstrap.servers among them, client.id and group.id expanded */
+} KcfServerOptions;
+
+/* Validate one object's options as the FDW's validator must: catalog is the OID of the catalog. */
+extern void kcf_options_validate(List *options, Oid catalog);
+
+/* Resolve; the catalogs' contents are checked again (ALTER OWNER, pg_restore). */
+extern KcfTableOptions *kcf_options_table(Oid relid);
+extern KcfColumnOptions *kcf_options_columns(Oid relid, int natts);
+extern KcfServerOptions *kcf_options_server(Oid serverid, Oid userid);
+
+#endif /* KCF_OPTIONS_H */

@@ -1,0 +1,60 @@
+/*
+ * pins.h
+ *		Published sequences (clocks) of the consumers and the pins of those who read.
+ *
+ * Process:  a consumer owns one clock; every backend owns one pin slot (its PGPROC's number).
+ * Locks:    none; atomics.
+ * Memory:   fixed, main shared memory.
+ * Errors:   kcf_pin_check ereports 72000 when this backend's pin was revoked.
+ * Waits:    never.
+ *
+ * A pin is a vector: for each clock of the backend's database the oldest sequence that the backend may still
+ * read. A writer frees only what died at or before the least pinned sequence of its clock.
+ *
+ * Revocation: a pin older than kafka_cache.max_pin_age that stands in the way of memory. While its backend is
+ * outside the executor (idle) the writer takes it away at once; while it runs the pin is only doomed, and the
+ * backend raises the error itself at its next row.
+ */
+#ifndef KCF_PINS_H
+#define KCF_PINS_H
+
+#include "store.h"
+#include "datatype/timestamp.h"
+
+#define KCF_MAX_CLOCKS 8	 /* consumers per database */
+#define KCF_MAX_DATABASES 64 /* databases with the extension in one server */
+
+typedef struct KcfClocks /* of one database */
+{
+	pg_atomic_uint64 published[KCF_MAX_CLOCKS];
+} KcfClocks;
+
+extern Size kcf_pins_shmem_size(void);
+extern void kcf_pins_shmem_init(void);
+/* The clocks of a database slot (registry.h numbers them); sequences never go back while the server lives. */
+extern KcfClocks *kcf_clocks(int database);
+
+/* ---- writer ---- */
+extern KcfSeq kcf_clock_published(int database, int clock);
+/* published + 1 becomes visible */
+extern KcfSeq kcf_clock_publish(int database, int clock);
+/* Least pinned sequence; the published one when nobody pins. Contains the full barrier that the protocol needs. */
+extern KcfSeq kcf_pins_min(int database, int clock);
+/* Revoke or doom pins that hold a sequence below seq and are older than max age; number of those found. */
+extern int	kcf_pins_revoke_older(int database, int clock, KcfSeq seq, TimestampTz older_than);
+
+/* ---- reader (snapshot.c) ---- */
+/* Pin the present state of all clocks; seqs gets it. The slot must be free or hold an older or equal vector. */
+extern void kcf_pin_set(int database, KcfSeq *seqs, TimestampTz now);
+/* Narrow the pin to what is still needed (vector minimum of live snapshots), or release it. */
+extern void kcf_pin_move(const KcfSeq *seqs, TimestampTz since);
+extern void kcf_pin_release(void);
+/* A parallel worker reads its leader's vector; the leader's pin protects both. */
+extern void kcf_pin_of_leader(KcfSeq *seqs);
+/* Executor enters and leaves (outermost); enter ereports 72000 when the pin was revoked meanwhile. */
+extern void kcf_pin_enter(void);
+extern void kcf_pin_leave(void);
+/* Cheap test for each row: was this pin doomed? ereports 72000. */
+extern void kcf_pin_check(void);
+
+#endif /* KCF_PINS_H */

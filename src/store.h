@@ -1,0 +1,133 @@
+/*
+ * store.h
+ *		The rows of one generation of one cached table, in shared memory: slabs of immutable row versions
+ *		and a hash index of their newest ones.
+ *
+ * Process:  one consumer writes; any backend that holds a pin reads.
+ * Locks:    none. Readers are protected by their pin (pins.h): nothing a pinned sequence can see is freed.
+ * Memory:   arena, charged to the table's account.
+ * Errors:   writers return a result, never throw (but: kcf_key_equals of a generic key type may). Readers likewise.
+ * Waits:    never.
+ */
+#ifndef KCF_STORE_H
+#define KCF_STORE_H
+
+#include "arena.h"
+#include "keytype.h"
+#include "record.h"
+
+typedef uint64 KcfSeq;
+#define KCF_SEQ_NEVER PG_UINT64_MAX
+
+/*
+ * A row version. Lies in a slab, MAXALIGNed, followed by a heap tuple (and, with KCF_ROW_RAW_KEY, by a
+ * uint32 length and the key's raw bytes). The tuple's t_choice and t_ctid, which an executor slot never
+ * reads, hold birth and death: see kcf_row_birth/kcf_row_death.
+ */
+typedef struct KcfRow
+{
+	uint64		prev_flags; /* older version of the key (48 bits) | KCF_ROW_* in the upper 16 */
+	int64		offset;
+	int64		timestamp;	/* Kafka's, milliseconds; KCF_NO_TIMESTAMP */
+	int32		partition;
+	uint32		tuple_len;
+} KcfRow;
+
+#define KCF_ROW_TOMBSTONE UINT64CONST(0x0001) /* key deleted; tuple holds the key columns only (others null) */
+#define KCF_ROW_ERROR UINT64CONST(0x0002)	  /* on_error 'fail': a scan that meets it raises 22000 */
+#define KCF_ROW_RAW_KEY UINT64CONST(0x0004)	  /* raw key bytes follow the tuple */
+#define KCF_ROW_MULTI UINT64CONST(0x0008)	  /* the key was met in several partitions */
+
+#define kcf_row_flags(row) ((row)->prev_flags >> 48)
+#define kcf_row_tuple(row) ((HeapTupleHeader) ((char *) (row) + sizeof(KcfRow)))
+#define kcf_row_birth(row) (*(volatile uint64 *) kcf_row_tuple(row))
+#define kcf_row_death(row) (*((volatile uint64 *) kcf_row_tuple(row) + 1))
+extern KcfSlice kcf_row_raw_key(const KcfRow *row); /* data NULL: canonical */
+
+typedef struct KcfStore KcfStore; /* shared: slab directory, index, totals */
+typedef struct KcfStoreWriter KcfStoreWriter; /* consumer-local handle; all that matters is in shared memory */
+
+/* What comes with a record besides its columns. */
+typedef struct KcfRowMeta
+{
+	int32		partition;
+	int64		offset;
+	int64		timestamp;
+	uint64		flags;	 /* KCF_ROW_ERROR or 0 */
+	KcfSlice	raw_key; /* data NULL: canonical */
+	KcfSlice	seen_key; /* raw bytes as received, to count spellings; may be NULL */
+} KcfRowMeta;
+
+typedef enum KcfPut
+{
+	KCF_PUT_INSERTED, /* a key without a visible row got one */
+	KCF_PUT_REPLACED,
+	KCF_PUT_DELETED, /* tombstone removed a visible row */
+	KCF_PUT_ABSENT,	 /* tombstone of a key without a visible row (remembered) */
+	KCF_PUT_LOST,	 /* kept as its partition's last, another partition's record is newer and stays visible */
+	KCF_PUT_STALE,	 /* offset not after the last one of this key and partition: nothing done */
+	KCF_PUT_FULL	 /* no memory: nothing done; the same record may be tried again */
+} KcfPut;
+
+typedef struct KcfStoreStats
+{
+	int64		entries;  /* visible rows at the newest state, error rows not counted */
+	int64		tombstones_kept;
+	int64		error_rows;
+	int64		cross_partition_keys;
+	int64		key_spellings;
+	Size		live_bytes;
+	Size		dead_bytes;
+	Size		slab_bytes;
+	Size		index_bytes;
+	double		avg_tuple_len;
+	uint32		nslabs;
+} KcfStoreStats;
+
+/* ---- life ---- */
+extern KcfStore *kcf_store_create(KcfAccount *account); /* NULL: no room */
+/* Frees everything at once: the caller knows that no pin can see it. */
+extern void kcf_store_destroy(KcfStore *store, KcfAccount *account);
+/* A restarted consumer attaches to what the previous one left, in whatever state. May palloc/ereport. */
+extern KcfStoreWriter *kcf_store_attach(KcfStore *store, KcfAccount *account, const KcfKeyType *key, MemoryContext mcxt);
+extern void kcf_store_detach(KcfStoreWriter *writer);
+
+/* ---- writing; seq is the sequence that the next publish will make visible ---- */
+extern void kcf_store_prefetch_slot(KcfStoreWriter *writer, uint64 hash);
+extern void kcf_store_prefetch_row(KcfStoreWriter *writer, uint64 hash);
+extern KcfPut kcf_store_put(KcfStoreWriter *writer, KcfSeq seq, const KcfRowMeta *meta, uint64 hash, const Datum *key,
+							Datum *values, bool *isnull);
+extern KcfPut kcf_store_delete(KcfStoreWriter *writer, KcfSeq seq, const KcfRowMeta *meta, uint64 hash, const Datum *key);
+/*
+ * A slice of housekeeping after a publish (index growth, slab recycling, freeing what min_pinned no longer
+ * sees), at most about budget rows moved; never longer than a millisecond. May write versions with birth
+ * seq = published + 1. Returns true when there is more to do (call again before going idle).
+ */
+extern bool kcf_store_housekeep(KcfStoreWriter *writer, KcfSeq published, KcfSeq min_pinned, int budget);
+/* After loading: tombstones older than needed may be forgotten, except of keys met in several partitions. */
+extern void kcf_store_set_tombstone_limit(KcfStoreWriter *writer, Size bytes);
+
+/* ---- reading, under a pin of seq ---- */
+extern KcfRow *kcf_store_find(const KcfStore *store, const KcfKeyType *key, uint64 hash, const Datum *values, KcfSeq seq);
+extern void kcf_store_stats(const KcfStore *store, KcfStoreStats *stats);
+
+/*
+ * Scanning: claim slabs 0, 1, 2 … (in a parallel scan from a shared counter) and walk each. The number of
+ * slabs is taken at begin, after the pin.
+ */
+typedef struct KcfStoreScan
+{
+	const KcfStore *store;
+	KcfSeq		seq;
+	char	  **slabs; /* the directory as it was at begin; stays valid under the pin */
+	uint32		nslabs;
+	char	   *pos;
+	char	   *end;
+} KcfStoreScan;
+
+extern void kcf_store_scan_begin(KcfStoreScan *scan, const KcfStore *store, KcfSeq seq);
+extern bool kcf_store_scan_slab(KcfStoreScan *scan, uint32 slab); /* false: beyond the last */
+/* Next visible row of the claimed slab or NULL; tombstones are skipped, KCF_ROW_ERROR rows are returned. */
+extern KcfRow *kcf_store_scan_next(KcfStoreScan *scan);
+
+#endif /* KCF_STORE_H */
