@@ -109,9 +109,11 @@ def wait_readable(fd, seconds):
 
 def guard(argv, folder, owner, log, stop_signal=signal.SIGTERM, grace=20, user=None, env=None,
           keep_folder=False):
-    """Start argv under a guardian and return at once.
+    """Start argv under a guardian and return at once; without argv, guard the folder alone.
 
-    The guardian's process id lies in folder/guardian.pid, the process's in folder/guarded.pid.
+    The guardian's process id lies in folder/guardian.pid, the process's in folder/guarded.pid;
+    folder/ended appears when the process ended by itself. What is guarded in folders below the
+    folder ends before it.
     """
     folder = pathlib.Path(folder)
     try:
@@ -149,44 +151,56 @@ def _guardian(argv, folder, owner_fd, log, stop_signal, grace, user, env, keep_f
     for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(sig, lambda *_: None)
 
+    null = os.open(os.devnull, os.O_RDWR)
+    child = None
+    if argv is not None:
+        (folder / "ended").unlink(missing_ok=True)
+        child = _start_child(argv, folder, log, user, env, null)
+        (folder / "guarded.pid").write_text(f"{child.pid}\n")
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    (folder / "guardian.pid").write_text(f"{os.getpid()}\n")
+    os.write(ready_w, b"+")
+    os.close(ready_w)
+
+    child_fd = os.pidfd_open(child.pid) if child else -1
+    poller = select.poll()
+    for fd in (owner_fd, child_fd, stop_r):
+        if fd >= 0:
+            poller.register(fd, select.POLLIN)
+    events = {fd for fd, _ in poller.poll()}
+    if child is not None:
+        if child_fd not in events:
+            child.send_signal(stop_signal)
+            child.send_signal(signal.SIGCONT)
+            wait_readable(child_fd, grace)
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        child.wait()
+        if child_fd in events:
+            # It ended by itself: its log is left to whoever asks why, until the owner ends.
+            (folder / "ended").touch()
+            poller.unregister(child_fd)
+            poller.poll()
+    for part in folder.glob("*/guardian.pid"):
+        stop_guarded(part.parent)
+    if keep_folder:
+        (folder / "guardian.pid").unlink(missing_ok=True)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start_child(argv, folder, log, user, env, null):
     def prepare():
         if user is not None:
             become(user)
         die_with_parent(signal.SIGKILL)
 
-    null = os.open(os.devnull, os.O_RDWR)
     with open(log, "ab") as out:
-        child = subprocess.Popen(argv, stdin=null, stdout=out, stderr=out, env=env, cwd=folder,
-                                 start_new_session=True, preexec_fn=prepare)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
-    (folder / "guarded.pid").write_text(f"{child.pid}\n")
-    (folder / "guardian.pid").write_text(f"{os.getpid()}\n")
-    os.write(ready_w, b"+")
-    os.close(ready_w)
-
-    child_fd = os.pidfd_open(child.pid)
-    poller = select.poll()
-    for fd in (owner_fd, child_fd, stop_r):
-        poller.register(fd, select.POLLIN)
-    events = {fd for fd, _ in poller.poll()}
-
-    if child_fd not in events:
-        child.send_signal(stop_signal)
-        wait_readable(child_fd, grace)
-    try:
-        os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    child.wait()
-    (folder / "guardian.pid").unlink(missing_ok=True)
-    # One that ended by itself leaves its logs to whoever asks why; they go with the owner.
-    if child_fd in events and owner_fd not in events:
-        poller.unregister(child_fd)
-        (folder / "guardian.pid").write_text(f"{os.getpid()}\n")
-        poller.poll()
-    if not keep_folder:
-        shutil.rmtree(folder, ignore_errors=True)
+        return subprocess.Popen(argv, stdin=null, stdout=out, stderr=out, env=env, cwd=folder,
+                                start_new_session=True, preexec_fn=prepare)
 
 
 def guardian_of(folder):
