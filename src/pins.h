@@ -49,8 +49,13 @@ extern void kcf_pin_set(int database, KcfSeq *seqs, TimestampTz now);
 /* Narrow the pin to what is still needed (vector minimum of live snapshots), or release it. */
 extern void kcf_pin_move(const KcfSeq *seqs, TimestampTz since);
 extern void kcf_pin_release(void);
-/* A parallel worker reads its leader's vector; the leader's pin protects both. */
-extern void kcf_pin_of_leader(KcfSeq *seqs);
+/*
+ * Parallel query. The leader shows the vector of the statement whose workers it may start (NULL: no more); it is
+ * not its pin, which may be older. A worker pins that vector in its own slot: set it, full barrier, then see that
+ * the leader still shows the same and has a pin that is neither revoked nor doomed (else 72000). false: it shows none.
+ */
+extern void kcf_pin_show(const KcfSeq *seqs);
+extern bool kcf_pin_of_leader(KcfSeq *seqs, TimestampTz now);
 /* Executor enters and leaves (outermost); enter ereports 72000 when the pin was revoked meanwhile. */
 extern void kcf_pin_enter(void);
 extern void kcf_pin_leave(void);
