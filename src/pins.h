@@ -5,7 +5,7 @@
  * Process:  a consumer owns one clock; every backend owns one pin slot (its PGPROC's number).
  * Locks:    none; atomics.
  * Memory:   fixed, main shared memory.
- * Errors:   kcf_pin_check ereports 72000 when this backend's pin was revoked.
+ * Errors:   kcf_pin_of_leader ereports 72000 when the leader's pin was revoked; nothing else throws.
  * Waits:    never.
  *
  * A pin is a vector: for each clock of the backend's database the oldest sequence that the backend may still
@@ -13,7 +13,7 @@
  *
  * Revocation: a pin older than kafka_cache.max_pin_age that stands in the way of memory. While its backend is
  * outside the executor (idle) the writer takes it away at once; while it runs the pin is only doomed, and the
- * backend raises the error itself at its next row.
+ * backend gives up what it can itself, at its next row.
  */
 #ifndef KCF_PINS_H
 #define KCF_PINS_H
@@ -56,10 +56,15 @@ extern void kcf_pin_release(void);
  */
 extern void kcf_pin_show(const KcfSeq *seqs);
 extern bool kcf_pin_of_leader(KcfSeq *seqs, TimestampTz now);
-/* Executor enters and leaves (outermost); enter ereports 72000 when the pin was revoked meanwhile. */
-extern void kcf_pin_enter(void);
+/* Executor enters and leaves (outermost). false: the pin was revoked meanwhile and is gone. */
+extern bool kcf_pin_enter(void);
 extern void kcf_pin_leave(void);
-/* Cheap test for each row: was this pin doomed? ereports 72000. */
-extern void kcf_pin_check(void);
+/*
+ * Test for each row: is this backend's pin doomed? Then it is to be moved or released soon (which clears the
+ * mark); snapshot.c turns that into the error of those who read the oldest states. Points to a zero when there
+ * is no slot.
+ */
+extern pg_atomic_uint32 *kcf_pin_doom;
+#define kcf_pin_doomed() unlikely(pg_atomic_read_u32(kcf_pin_doom) != 0)
 
 #endif /* KCF_PINS_H */
