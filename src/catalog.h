@@ -6,7 +6,7 @@
  * Locks:    AccessShareLock on relations, released at once.
  * Memory:   a definition owns a memory context of its own, child of the one given.
  * Errors:   ereport; kcf_catalog_table names what is wrong with the table.
- * Waits:    on catalog locks only.
+ * Waits:    backends on relation locks; a worker gets 55P03 instead and tries again later.
  */
 #ifndef KCF_CATALOG_H
 #define KCF_CATALOG_H
@@ -42,10 +42,12 @@ extern bool kcf_catalog_is_ours(Oid relid);
 /* A fresh definition; ereports 42P01 etc. when it is not there or broken. */
 extern KcfTableDef *kcf_catalog_table(Oid relid, MemoryContext parent);
 extern void kcf_catalog_free(KcfTableDef *def);
+/* The same checks, for CREATE and ALTER to refuse what cannot work. */
+extern void kcf_catalog_check_table(Oid relid);
 
 /*
  * Backend-local cache of definitions, thrown away by invalidations (relation, type, server, mapping,
- * foreign table). The result is valid until the next catalog access of the caller.
+ * foreign table). The result is valid until the end of the transaction.
  */
 extern KcfTableDef *kcf_catalog_cached(Oid relid);
 /* Consumers: counts up at each invalidation that may concern us; compare to notice changes. */

@@ -12,6 +12,7 @@
 #define KCF_OPTIONS_H
 
 #include "nodes/pg_list.h"
+#include "properties.h"
 
 typedef enum KcfFormat
 {
@@ -65,7 +66,7 @@ typedef enum KcfColumnKind
 	KCF_COLUMN_OFFSET,
 	KCF_COLUMN_TIMESTAMP,
 	KCF_COLUMN_HEADERS,
-	KCF_COLUMN_DROPPED /* attisdropped, or generated: always NULL */
+	KCF_COLUMN_DROPPED /* attisdropped, or generated when read: always NULL */
 } KcfColumnKind;
 
 typedef struct KcfColumnOptions
@@ -89,10 +90,45 @@ typedef struct KcfServerOptions
 	List	   *properties; /* of KcfProperty *, bootstrap.servers among them, client.id and group.id expanded */
 } KcfServerOptions;
 
+/*
+ * The option table: options of our own, then the librdkafka properties that may be set, named with underscores
+ * for dots. Validator, resolver, hints and the check of the documentation all walk it.
+ */
+typedef struct KcfOption
+{
+	const char *name;
+	Oid			catalog; /* of the object that carries it: pg_foreign_server, pg_attribute, ... */
+	KcfValueType type;
+	bool		required;
+	bool		secret;
+	KcfPropertyRight right;
+	const char *values; /* KCF_VALUE_ENUM: comma-separated, in the order of the C enum */
+	int64		min;
+	int64		max;
+	const char *value;	  /* where the user gives none, NULL: see doc */
+	const char *alias_of; /* another spelling of this option */
+	const char *property; /* librdkafka's name, NULL: none */
+	bool		newer;	  /* the property is not in librdkafka 2.0.2 */
+	int			offset;	  /* in KcfTableOptions, -1: not there */
+	const char *doc;
+} KcfOption;
+
+extern const KcfOption *kcf_option_table(int *noptions);
+extern const char *kcf_option_level(Oid catalog); /* "table", "server", ... */
+/* What a value must be, for hints and documentation: "an integer between 1 and 7". */
+extern char *kcf_option_expected(const KcfOption *option);
+/* The value as we use it; ereports HV024 when it is not what the option expects. */
+extern char *kcf_option_check_value(const KcfOption *option, const char *value);
+extern bool kcf_option_topic_is_legal(const char *topic);
+/* %{NAME} replaced; NULL with the name in *unset when one has no value. */
+extern char *kcf_option_expand(const char *value, const char **unset);
+/* Does it name a variable that only a superuser may send out? */
+extern bool kcf_option_is_foreign_variable(const char *value, const char **name);
+
 /* Validate one object's options as the FDW's validator must: catalog is the OID of the catalog. */
 extern void kcf_options_validate(List *options, Oid catalog);
 
-/* Resolve; the catalogs' contents are checked again (ALTER OWNER, pg_restore). */
+/* Resolve; the catalogs' contents are checked again (ALTER OWNER, pg_restore). A property is passed on once. */
 extern KcfTableOptions *kcf_options_table(Oid relid);
 extern KcfColumnOptions *kcf_options_columns(Oid relid, int natts);
 extern KcfServerOptions *kcf_options_server(Oid serverid, Oid userid);
