@@ -77,6 +77,7 @@ new_client(rd_kafka_type_t type)
 	rd_kafka_conf_set(conf, "log_level", "2", NULL, 0);
 	rd_kafka_conf_set(conf, "reconnect.backoff.ms", "20", NULL, 0);
 	rd_kafka_conf_set(conf, "reconnect.backoff.max.ms", "100", NULL, 0);
+	rd_kafka_conf_set(conf, "isolation.level", "read_uncommitted", NULL, 0);
 	rd_kafka_conf_set(conf, "topic.metadata.propagation.max.ms", "0", NULL, 0);
 	if (type == RD_KAFKA_CONSUMER)
 	{
@@ -285,6 +286,22 @@ watermarks(const char *name)
 	}
 }
 
+static void
+wait_high(const char *name, int partition, int64_t offset)
+{
+	int64_t end = now_ms() + TIMEOUT_MS;
+	int64_t low;
+	int64_t high = -1;
+
+	while (high < offset)
+	{
+		if (now_ms() > end)
+			fail("the high watermark is %lld still", (long long) high);
+		rd_kafka_query_watermark_offsets(client, name, partition, &low, &high, TIMEOUT_MS);
+		pause_ms(high < offset ? 10 : 0);
+	}
+}
+
 /* A record's partition and key. */
 typedef struct Key
 {
@@ -434,6 +451,8 @@ main(int argc, char **argv)
 		delete_records(argv[3], atoi(argv[4]), atoll(argv[5]));
 	else if (strcmp(verb, "watermarks") == 0 && argc == 4)
 		watermarks(argv[3]);
+	else if (strcmp(verb, "wait-high") == 0 && argc == 6)
+		wait_high(argv[3], atoi(argv[4]), atoll(argv[5]));
 	else if (strcmp(verb, "wait-compacted") == 0 && argc == 4)
 		wait_for_cleaner(argv[3], NULL);
 	else if (strcmp(verb, "wait-gone") == 0 && argc == 5)

@@ -353,7 +353,7 @@ stdin_gives_commands(void)
 int
 main(int argc, char **argv)
 {
-	static const char *const settings[] = { "message.timeout.ms=10000", "reconnect.backoff.ms=10",
+	static const char *const settings[] = { "message.timeout.ms=5000", "reconnect.backoff.ms=10",
 											"reconnect.backoff.max.ms=100", NULL };
 	const char *socket_path = NULL;
 	pid_t owner = getppid();

@@ -42,10 +42,14 @@ on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *msg, void *opaque)
 rd_kafka_t *
 producer_new(const char *brokers, const char *const *settings)
 {
-	static const char *const common[] = {
-		"partitioner=murmur2_random",  "linger.ms=0", "acks=all", "enable.idempotence=false",
-		"message.max.bytes=100000000", "log_level=2", NULL
-	};
+	static const char *const common[] = { "partitioner=murmur2_random",
+										  "linger.ms=0",
+										  "acks=all",
+										  "enable.idempotence=false",
+										  "message.max.bytes=100000000",
+										  "log_level=2",
+										  "topic.metadata.refresh.fast.interval.ms=20",
+										  NULL };
 	char errstr[512];
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	rd_kafka_t *rk;

@@ -1,0 +1,147 @@
+# A PostgreSQL server with the extension loaded, for TAP tests.
+#
+#   my $node = KafkaCache::Cluster->new('main', conf => { 'kafka_cache.memory' => '64MB' });
+#   $node->start;
+#   $node->connect_kafka('postgres', $kafka);         # extension and server "kafka"
+#   $node->safe_psql('postgres', 'CREATE FOREIGN TABLE users (...) SERVER kafka ...');
+#   $node->wait_ready('postgres', 'users');
+#   $node->wait_for('postgres', "SELECT count(*) FROM users", '1000');
+#
+# It is a PostgreSQL::Test::Cluster: everything that has works here too. The superuser is "postgres".
+# A server ends with its test, also when the test is killed.
+package KafkaCache::Cluster;
+
+use strict;
+use warnings;
+
+use KafkaCache::Paths qw($top);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @ISA = ('PostgreSQL::Test::Cluster');
+
+$ENV{PGUSER} = 'postgres';
+
+my %defaults = (
+	'shared_preload_libraries' => 'kafka_cache_fdw',
+	'kafka_cache.memory'       => '64MB',
+	'shared_buffers'           => '16MB',
+	'max_connections'          => 40,
+	'max_worker_processes'     => 16,
+	'synchronous_commit'       => 'off',
+	'timezone'                 => 'UTC',
+	'log_line_prefix'          => '%m [%p] %b %q%a ',
+	'log_min_messages'         => 'debug1',
+	'log_statement'            => 'none');
+
+# A new server, initialized but not started. Options: conf, a hash of settings; further ones go to
+# PostgreSQL::Test::Cluster's init (allows_streaming, has_archiving).
+sub new
+{
+	my ($class, $name, %options) = @_;
+	my $conf = delete $options{conf} || {};
+	my $standby_of = delete $options{standby_of};
+	my $node = PostgreSQL::Test::Cluster::new($class, $name);
+
+	if ($standby_of)
+	{
+		my $backup = "for_$name";
+		$standby_of->backup($backup);
+		$node->init_from_backup($standby_of, $backup, has_streaming => 1);
+	}
+	else
+	{
+		$node->init(%options, extra => [ '-U', 'postgres', '-E', 'UTF8', '--locale=C.UTF-8' ]);
+		$node->configure(%defaults);
+	}
+	$node->configure(%$conf);
+	return $node;
+}
+
+# Append settings to postgresql.conf; the server is not told.
+sub configure
+{
+	my ($self, %settings) = @_;
+
+	foreach my $name (sort keys %settings)
+	{
+		my $value = $settings{$name};
+		$value =~ s/'/''/g;
+		$self->append_conf('postgresql.conf', "$name = '$value'");
+	}
+	return;
+}
+
+sub start
+{
+	my ($self, %params) = @_;
+	my $started = $self->SUPER::start(%params);
+
+	$self->_guard if $started;
+	return $started;
+}
+
+sub restart
+{
+	my ($self) = @_;
+	my $result = $self->SUPER::restart;
+
+	$self->_guard;
+	return $result;
+}
+
+sub _guard
+{
+	my ($self) = @_;
+
+	system("$top/test/guardian", $$, $self->{_pid}, $self->basedir) == 0
+	  or BAIL_OUT("no guardian for the server");
+	return;
+}
+
+# The extension, and a foreign server "kafka" that goes to this broker.
+sub connect_kafka
+{
+	my ($self, $db, $kafka, %options) = @_;
+	my $brokers = ref $kafka ? $kafka->address : $kafka;
+	my $list = join ', ', "brokers '$brokers'", map { "$_ '$options{$_}'" } sort keys %options;
+
+	$self->safe_psql($db,
+		"CREATE EXTENSION IF NOT EXISTS kafka_cache_fdw;
+		 CREATE SERVER kafka FOREIGN DATA WRAPPER kafka_cache_fdw OPTIONS ($list);");
+	return;
+}
+
+# Wait until a table is ready; says what it is instead if it is not in time.
+sub wait_ready
+{
+	my ($self, $db, $relation, $seconds) = @_;
+	$seconds //= $PostgreSQL::Test::Utils::timeout_default;
+
+	my $ready = $self->safe_psql($db,
+		"SELECT kafka_cache.wait_ready('$relation', '$seconds s')");
+	return 1 if $ready eq 't';
+	diag("$relation is not ready: "
+		  . $self->safe_psql($db,
+			"SELECT t FROM kafka_cache.tables t WHERE relation = '$relation'::regclass"));
+	return 0;
+}
+
+# Wait until a query answers what is expected (true, if nothing is said).
+sub wait_for
+{
+	my ($self, $db, $query, $expected) = @_;
+
+	return $self->poll_query_until($db, $query, $expected);
+}
+
+# Everything the server has logged since an offset (or ever).
+sub log_text
+{
+	my ($self, $offset) = @_;
+
+	return PostgreSQL::Test::Utils::slurp_file($self->logfile, $offset // 0);
+}
+
+1;
