@@ -24,7 +24,10 @@ extern Size kcf_arena_shmem_size(void);
 extern void kcf_arena_shmem_init(void);
 /* Attach this process (idempotent; the first use does it too). */
 extern void kcf_arena_attach(void);
-/* NULL: over the account's limit, or the arena is full. Contents are undefined. */
+/*
+ * NULL: over the account's limit, or the arena is full. Contents are undefined. A block of more than 8 kB lies at
+ * a multiple of 4 kB.
+ */
 extern void *kcf_arena_alloc(KcfAccount *account, Size size);
 extern void kcf_arena_free(KcfAccount *account, void *ptr, Size size);
 /* For views: total size of the arena and bytes handed out. */
