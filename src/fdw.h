@@ -33,7 +33,7 @@ extern void kafkaCacheReInitializeDSMForeignScan(ForeignScanState *node, Paralle
 extern void kafkaCacheInitializeWorkerForeignScan(ForeignScanState *node, shm_toc *toc, void *coordinate);
 
 /* fdw_explain.c */
-extern void kafkaCacheExplainForeignScan(ForeignScanState *node, ExplainState *es);
+extern void kafkaCacheExplainForeignScan(ForeignScanState *node, struct ExplainState *es);
 
 /* fdw_analyze.c */
 extern bool kafkaCacheAnalyzeForeignTable(Relation relation, AcquireSampleRowsFunc *func, BlockNumber *totalpages);

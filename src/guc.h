@@ -32,4 +32,7 @@ extern int	kcf_guc_max_staleness;			/* ms, 0: off; user */
 
 extern void kcf_guc_init(void);
 
+/* Does kafka_cache.databases name this one? */
+extern bool kcf_guc_database_listed(const char *name);
+
 #endif /* KCF_GUC_H */

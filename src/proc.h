@@ -13,8 +13,16 @@
 
 #include "postmaster/bgworker.h"
 
-/* Signals, title, and where the worker is registered; unblocks signals. */
+#define KCF_LAUNCHER "kafka_cache launcher"
+#define KCF_CONSUMER "kafka_cache consumer"
+
+/*
+ * First of all: signals, and the worker's place in the registry (kind is "launcher" or "consumer"; a consumer's
+ * is known from its argument). Exits with 0 when the worker must not run now. Unblocks signals.
+ */
 extern void kcf_proc_start(const char *kind);
+/* Consumer: connect to the database, as the bootstrap superuser, with a session's own settings of a worker. */
+extern void kcf_proc_connect(int database);
 /* The eventfd that librdkafka's queues write to; made on first call. */
 extern int	kcf_proc_eventfd(void);
 /* Sleep until latch, eventfd, reload or timeout (ms, -1: none); handles interrupts and configuration reload. */

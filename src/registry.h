@@ -3,10 +3,11 @@
  *		What the processes know of each other: databases, cached tables, workers; states, positions, counters.
  *
  * Process:  all. Each field names its writer.
- * Locks:    kcf_registry_lock (an LWLock) for slots, texts and partition arrays; hot fields are atomics.
+ * Locks:    kcf_registry_lock (an LWLock) for slots, texts, stores and partition arrays to follow their pointers;
+ *           hot fields are atomics.
  * Memory:   fixed, main shared memory; partition arrays in the arena.
  * Errors:   lookups return NULL; nothing throws but where said.
- * Waits:    kcf_table_wait only, on a condition variable, interruptible.
+ * Waits:    kcf_wait_sleep only, on a condition variable, interruptible.
  */
 #ifndef KCF_REGISTRY_H
 #define KCF_REGISTRY_H
@@ -55,6 +56,7 @@ typedef struct KcfPartition
 	pg_atomic_uint64 low;	 /* log start, as far as known */
 	pg_atomic_uint64 target; /* end at the start of this load; PG_UINT64_MAX: not yet known */
 	pg_atomic_uint64 high;	 /* high watermark, as far as known; PG_UINT64_MAX: not yet */
+	pg_atomic_uint64 start;	 /* where this load began: progress is counted from here */
 } KcfPartition;
 
 /* A loaded store and the first sequence at which it is whole and served. */
@@ -83,13 +85,13 @@ typedef struct KcfTable
 	pg_atomic_uint64 loaded_at;		/* TimestampTz of the present generation's readiness; 0: never */
 	char		text[256];			/* the state in words; registry lock */
 
-	/* newest first; consumer, under gen_version (odd while being changed) */
+	/* newest first; consumer, under gen_version (odd while being changed); a store NULL: nothing served since */
 	pg_atomic_uint32 gen_version;
 	KcfGeneration gens[KCF_GENERATIONS];
 
 	/*
-	 * The consumer's own: survive its restart, nobody else looks at them. A store that is being filled and not yet
-	 * served ("loading"), retired ones that wait for pins, where the load stands.
+	 * The consumer's own: survive its restart. A store that is being filled and not yet served ("loading"),
+	 * retired ones that wait for pins.
 	 */
 	KcfStore   *loading;
 	uint64		loading_fingerprint;
@@ -120,16 +122,18 @@ typedef enum KcfDatabaseState
 	KCF_DATABASE_BACKOFF	/* failed, to be started again at retry_at */
 } KcfDatabaseState;
 
+/* All under the registry lock. */
 typedef struct KcfWorker
 {
 	int			pid; /* 0: not running; the worker itself */
 	Latch	   *latch;
-	TimestampTz started_at;
-	int			restarts; /* launcher */
-	TimestampTz retry_at; /* launcher */
-	int			backoff_ms; /* launcher */
-	char		state[32];
-	char		text[256];
+	TimestampTz started_at;	 /* kept after its exit */
+	bool		failed;		 /* how it last left; the worker itself */
+	int			restarts;	 /* after failures; launcher */
+	TimestampTz retry_at;	 /* not to be started before; launcher */
+	int			backoff_ms;	 /* launcher */
+	char		state[32];	 /* in a word; worker while it runs, else launcher */
+	char		text[256];	 /* what there is to say about it, or empty */
 } KcfWorker;
 
 typedef struct KcfDatabase
@@ -138,7 +142,9 @@ typedef struct KcfDatabase
 	char		name[NAMEDATALEN];
 	KcfDatabaseState state; /* launcher and the visiting consumer, registry lock */
 	int			withdrawals; /* commands that hold our workers off; registry lock */
+	bool		visited;	 /* a consumer has been there and said what it found; registry lock */
 	KcfWorker	consumers[KCF_MAX_CLOCKS]; /* registry lock */
+	ConditionVariable exited;	/* broadcast when one of the consumers is gone */
 	pg_atomic_uint32 ddl;		/* counted up at commit of DDL that may concern us */
 	ConditionVariable changed;	/* broadcast when a table's state or, with waiters, its position changed */
 	pg_atomic_uint32 waiters;	/* backends that sleep on it: publish broadcasts only then */
@@ -148,37 +154,94 @@ extern LWLock *kcf_registry_lock;
 
 extern Size kcf_registry_shmem_size(void);
 extern void kcf_registry_shmem_init(void);
+extern Size kcf_tables_shmem_size(void);
+extern void kcf_tables_shmem_init(void);
 
 /* ---- databases ---- */
 extern int	kcf_database_find(Oid dboid); /* slot number or -1; no lock needed */
 extern KcfDatabase *kcf_database(int database);
 /* This backend's database slot (cached), -1 when no consumer was ever there. */
 extern int	kcf_my_database(void);
-extern KcfWorker *kcf_launcher_worker(void);
+/* Consumer: what it found when it came. Where the extension is not (or no more), it then exits with 0. */
+extern void kcf_database_report(int database, bool has_extension);
 /* Wake the consumers of a database, or the launcher when there is none. */
 extern void kcf_database_wake(Oid dboid);
+/* DDL that may concern the cached tables of a database was committed. */
+extern void kcf_database_ddl(Oid dboid);
+
+/* Launcher: a slot for a database (-1: all taken), and giving it and what is left of its tables back. */
+extern int	kcf_database_claim(Oid dboid, const char *name);
+extern void kcf_database_free(int database);
+
+/*
+ * Withdrawal: while a command needs the database for itself no process of ours is there. Counted, so that
+ * several commands may ask. Returns the slot, -1 when there is nobody to hold off; tells the consumers to leave.
+ */
+extern int	kcf_database_withdraw(Oid dboid, const char *name);
+extern bool kcf_database_left(int database); /* are they all gone? */
+extern void kcf_database_restore(int database, Oid dboid);
+
+/* ---- workers ---- */
+extern KcfWorker *kcf_launcher_worker(void);
 extern void kcf_launcher_wake(void);
+/* The launcher should read pg_database again. */
+extern void kcf_launcher_look(void);
+extern uint32 kcf_launcher_looks(void); /* counts them up */
+/* ... and visit this database again, where it had found nothing. */
+extern void kcf_launcher_visit(Oid dboid);
+/* Launcher: next of these; *all: they were too many to remember. false: no more. */
+extern bool kcf_launcher_next_visit(Oid *dboid, bool *all);
+/*
+ * A worker comes (database -1: the launcher); false: it must not run now and exits with 0. Its pid and latch
+ * are taken away when it has left its database.
+ */
+extern bool kcf_worker_enter(int database, int number, Oid dboid);
+/* What kafka_cache.workers shows of this process. */
+extern void kcf_worker_say(const char *state, const char *fmt,...) pg_attribute_printf(2, 3);
 
 /* ---- tables ---- */
 extern KcfTable *kcf_table_find(Oid dboid, Oid relid); /* cached per backend; stable while the relation is locked */
-extern KcfTable *kcf_table_create(Oid dboid, Oid relid, int database, int clock); /* consumer; NULL: kafka_cache.max_tables reached */
-extern void kcf_table_drop(KcfTable *table); /* consumer or launcher; nothing of it may be pinned */
+/* Consumer; NULL: kafka_cache.max_tables reached. */
+extern KcfTable *kcf_table_create(Oid dboid, Oid relid, int database, int clock);
+/* Consumer or launcher; nothing of it may be pinned. */
+extern void kcf_table_drop(KcfTable *table);
 extern KcfTable *kcf_table_at(int i); /* i < kcf_guc_max_tables; check relid under the lock */
+extern int	kcf_table_count(void);	  /* those in use */
 extern const char *kcf_table_state_name(KcfTableState state);
+/* fmt NULL: nothing to say about it. Wakes those who wait for it when something changed. */
 extern void kcf_table_set_state(KcfTable *table, KcfTableState state, const char *fmt,...) pg_attribute_printf(3, 4);
+extern void kcf_table_set_identity(KcfTable *table, Oid owner, const char *topic);
+/*
+ * Consumer: room for n partitions, new ones zeroed with target and high unknown; 0 forgets them all.
+ * false: no memory. The array may move.
+ */
+extern bool kcf_table_set_partitions(KcfTable *table, int n);
+
 /* The store that a reader of this definition sees at seq, NULL: none. Under a pin. */
 extern KcfStore *kcf_table_store(KcfTable *table, uint64 fingerprint, KcfSeq seq);
-/* Consumer: serve this store from sequence since on; the previous ones stay for older pins. */
-extern void kcf_table_serve(KcfTable *table, KcfStore *store, KcfSeq since, uint64 fingerprint);
+/* Consumer: the store being filled, not served yet; replaces and destroys a previous one. NULL: none. */
+extern void kcf_table_load(KcfTable *table, KcfStore *store, uint64 fingerprint);
+/*
+ * Consumer: serve this store from sequence since on; the previous ones stay for older pins. When it is the
+ * one being loaded, that becomes none. false, and nothing is done: so many older ones are still pinned that
+ * there is no place; sweep and try again.
+ */
+extern bool kcf_table_serve(KcfTable *table, KcfStore *store, KcfSeq since, uint64 fingerprint);
 /* Consumer: forget served generations (definition changed), keep them for pins only. */
 extern void kcf_table_withdraw(KcfTable *table, KcfSeq since);
+/* Consumer: destroy the stores that no pin needs any more; true: some are still needed. */
+extern bool kcf_table_sweep(KcfTable *table, KcfSeq min_pinned);
 extern void kcf_table_counters(KcfTable *table, KcfCounters *counters);
 extern void kcf_table_set_counters(KcfTable *table, const KcfCounters *counters);
-/* Sleep until something of the database may have changed, at most timeout ms; in a loop with a test of the fact:
- * kcf_table_wait_prepare(); while (!fact) if (!kcf_table_wait(db, left)) …; kcf_table_wait_cancel(). */
+
+/*
+ * Sleep until something of the database may have changed: kcf_wait_prepare(db); while (!fact) if
+ * (!kcf_wait_sleep(db, left)) break; kcf_wait_cancel(db). An error on the way cancels it too.
+ */
 extern void kcf_wait_prepare(int database);
 extern bool kcf_wait_sleep(int database, long timeout_ms); /* false: time is over */
 extern void kcf_wait_cancel(int database);
+/* Consumer, after a publish or a change of state: nearly free when nobody waits. */
 extern void kcf_wait_broadcast(int database);
 
 #endif /* KCF_REGISTRY_H */

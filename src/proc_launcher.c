@@ -1,0 +1,505 @@
+/*
+ * proc_launcher.c
+ *		The one static worker: which databases there are, and their consumers.
+ *
+ * A database is visited once, by starting its first consumer: where the extension is not, that one says so and
+ * leaves, and the database's slot is free again. CREATE EXTENSION asks for another visit. On a standby nobody
+ * can ask, so it is visited again every minute.
+ *
+ * What is known of processes comes from two sides. The registry tells who is there (the worker itself takes its
+ * pid away); the postmaster tells, through our handle, when a started worker is really gone, or never came. A
+ * launcher that was restarted has no handles: then the registry alone counts, and workers wake it as they leave.
+ */
+#include "postgres.h"
+
+#include "proc_launcher.h"
+
+#include "guc.h"
+#include "proc.h"
+#include "registry.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#define BACKOFF_MIN_MS 1000
+#define BACKOFF_MAX_MS 60000
+#define HEALTHY_MS 60000		/* who lived so long starts at the beginning of the back-off again */
+#define STANDBY_LOOK_MS 60000
+#define LOG_INTERVAL_MS 60000
+#define VISITS_AT_ONCE 2		/* of databases not known yet: do not take all of max_worker_processes */
+#define VISIT_PATIENCE_MS 10000 /* one that takes longer does not hold up the others */
+
+/* What the postmaster can tell us of a consumer. */
+typedef struct Child
+{
+	Oid			dboid;			/* it was started for */
+	BackgroundWorkerHandle *handle; /* NULL: none, or not ours */
+	bool		running;		/* as of our last look */
+} Child;
+
+/* A database that was visited in vain. */
+typedef struct Visited
+{
+	Oid			dboid;			/* hash key */
+	bool		seen;			/* in the present reading of pg_database */
+} Visited;
+
+static Child children[KCF_MAX_DATABASES][KCF_MAX_CLOCKS];
+static Oid	visit_again[KCF_MAX_DATABASES]; /* asked for while the slot's consumer was there */
+static HTAB *visited = NULL;
+static bool look_again = false; /* pg_database should be read at the next turn */
+static bool unserved = false;	/* there was no slot for a database */
+
+void
+kcf_launcher_register(void)
+{
+	BackgroundWorker worker;
+
+	memset(&worker, 0, sizeof(worker));
+	strlcpy(worker.bgw_name, KCF_LAUNCHER, BGW_MAXLEN);
+	strlcpy(worker.bgw_type, KCF_LAUNCHER, BGW_MAXLEN);
+	strlcpy(worker.bgw_library_name, "kafka_cache_fdw", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "kcf_launcher_main", BGW_MAXLEN);
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	/* Not RecoveryFinished: a hot standby serves reads of its own cache. */
+	worker.bgw_start_time = BgWorkerStart_ConsistentState;
+	worker.bgw_restart_time = 1;
+	RegisterBackgroundWorker(&worker);
+}
+
+/* ---- databases ---- */
+
+typedef struct DatabaseRow
+{
+	Oid			oid;
+	NameData	name;
+	bool		wanted;
+} DatabaseRow;
+
+/* pg_database, in the present memory context. */
+static List *
+read_databases(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	List	   *rows = NIL;
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+		MemoryContext old = MemoryContextSwitchTo(caller);
+		DatabaseRow *row = palloc(sizeof(DatabaseRow));
+
+		row->oid = form->oid;
+		row->name = form->datname;
+		/* datconnlimit -2 is the mark of a DROP DATABASE that was cut off */
+		row->wanted = !form->datistemplate && form->datallowconn && form->datconnlimit > -2 &&
+			kcf_guc_database_listed(NameStr(form->datname));
+		rows = lappend(rows, row);
+		MemoryContextSwitchTo(old);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+	return rows;
+}
+
+/* Nobody runs in this slot, or is about to. */
+static bool
+slot_is_empty(int slot)
+{
+	for (int k = 0; k < KCF_MAX_CLOCKS; k++)
+	{
+		if (children[slot][k].handle || kcf_database(slot)->consumers[k].pid != 0)
+			return false;
+	}
+	return true;
+}
+
+/* Ask a database's consumers to leave, for good. */
+static void
+send_away(int slot)
+{
+	LWLockAcquire(kcf_registry_lock, LW_SHARED);
+	for (int k = 0; k < KCF_MAX_CLOCKS; k++)
+	{
+		if (kcf_database(slot)->consumers[k].pid != 0)
+			kill(kcf_database(slot)->consumers[k].pid, SIGTERM);
+	}
+	LWLockRelease(kcf_registry_lock);
+}
+
+/* Bring the slots in line with pg_database and the settings. */
+static void
+look_at_databases(bool visit_all)
+{
+	List	   *rows = read_databases();
+	ListCell   *lc;
+	HASH_SEQ_STATUS scan;
+	Visited    *known;
+	bool		wanted[KCF_MAX_DATABASES] = { false };
+	int			nserved = 0;
+	static TimestampTz last_logged = 0;
+
+	look_again = false;
+	unserved = false;
+	hash_seq_init(&scan, visited);
+	while ((known = hash_seq_search(&scan)) != NULL)
+		known->seen = false;
+	for (int slot = 0; slot < KCF_MAX_DATABASES; slot++)
+		nserved += kcf_database(slot)->visited ? 1 : 0;
+
+	foreach(lc, rows)
+	{
+		DatabaseRow *row = (DatabaseRow *) lfirst(lc);
+		int			slot = kcf_database_find(row->oid);
+
+		known = hash_search(visited, &row->oid, HASH_FIND, NULL);
+		if (known && (visit_all || !row->wanted))
+		{
+			hash_search(visited, &row->oid, HASH_REMOVE, NULL);
+			known = NULL;
+		}
+		if (known)
+			known->seen = true;
+		else if (row->wanted || slot >= 0)
+		{
+			if (row->wanted)
+				slot = kcf_database_claim(row->oid, NameStr(row->name));
+			if (slot >= 0)
+				wanted[slot] = row->wanted;
+			else
+				unserved = true;
+			if (slot < 0 && nserved == KCF_MAX_DATABASES &&
+				(last_logged == 0 ||
+				 TimestampDifferenceExceeds(last_logged, GetCurrentTimestamp(), LOG_INTERVAL_MS)))
+			{
+				last_logged = GetCurrentTimestamp();
+				ereport(LOG,
+						(errmsg("kafka_cache serves at most %d databases of a server", KCF_MAX_DATABASES),
+						 errhint("Name those with cached tables in kafka_cache.databases.")));
+			}
+		}
+	}
+
+	hash_seq_init(&scan, visited);
+	while ((known = hash_seq_search(&scan)) != NULL)
+	{
+		if (!known->seen)
+			hash_search(visited, &known->dboid, HASH_REMOVE, NULL);
+	}
+
+	for (int slot = 0; slot < KCF_MAX_DATABASES; slot++)
+	{
+		KcfDatabase *db = kcf_database(slot);
+
+		if (!OidIsValid(db->dboid) || wanted[slot] || db->withdrawals > 0)
+			continue;
+		/* Dropped, or no more in the list. */
+		if (slot_is_empty(slot))
+			kcf_database_free(slot);
+		else
+		{
+			send_away(slot);
+			look_again = true;
+		}
+	}
+	list_free_deep(rows);
+}
+
+/* ---- consumers ---- */
+
+/* false: the server has no room for another worker. */
+static bool
+start_consumer(int slot, int k)
+{
+	BackgroundWorker worker;
+	MemoryContext old;
+	bool		started;
+	Oid			dboid = kcf_database(slot)->dboid;
+
+	memset(&worker, 0, sizeof(worker));
+	strlcpy(worker.bgw_name, KCF_CONSUMER, BGW_MAXLEN);
+	strlcpy(worker.bgw_type, KCF_CONSUMER, BGW_MAXLEN);
+	strlcpy(worker.bgw_library_name, "kafka_cache_fdw", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "kcf_consumer_main", BGW_MAXLEN);
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_ConsistentState;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_main_arg = Int32GetDatum(slot << 8 | k);
+	memcpy(worker.bgw_extra, &dboid, sizeof(Oid));
+	worker.bgw_notify_pid = MyProcPid;
+
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	started = RegisterDynamicBackgroundWorker(&worker, &children[slot][k].handle);
+	MemoryContextSwitchTo(old);
+	if (!started)
+		children[slot][k].handle = NULL;
+	children[slot][k].dboid = dboid;
+	children[slot][k].running = started;
+	return started;
+}
+
+/* Milliseconds from now until then, at least 0. */
+static long
+ms_until(TimestampTz then, TimestampTz now)
+{
+	return then <= now ? 0 : TimestampDifferenceMilliseconds(now, then);
+}
+
+/* Under the exclusive lock: when may it be tried again? */
+static void
+back_off(KcfWorker *worker, TimestampTz now)
+{
+	worker->backoff_ms = worker->backoff_ms == 0 ? BACKOFF_MIN_MS : Min(worker->backoff_ms * 2, BACKOFF_MAX_MS);
+	worker->retry_at = TimestampTzPlusMilliseconds(now, worker->backoff_ms);
+}
+
+/* Is this consumer there, or about to come? Notes how one that was has left. */
+static bool
+is_running(int slot, int k, TimestampTz now)
+{
+	KcfDatabase *db = kcf_database(slot);
+	KcfWorker  *worker = &db->consumers[k];
+	Child	   *child = &children[slot][k];
+	pid_t		pid;
+	bool		never_came = false;
+
+	if (child->handle)
+	{
+		BgwHandleStatus status = GetBackgroundWorkerPid(child->handle, &pid);
+
+		if (status == BGWH_STARTED || status == BGWH_NOT_YET_STARTED)
+			return true;
+		pfree(child->handle);
+		child->handle = NULL;
+	}
+	else if (worker->pid != 0)
+	{
+		child->running = true;	/* of an earlier launcher */
+		child->dboid = db->dboid;
+		return true;
+	}
+
+	if (child->running)
+	{
+		child->running = false;
+		if (child->dboid != db->dboid)
+			return false;
+		LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+		never_came = worker->started_at == 0;
+		if (worker->failed || (never_came && db->withdrawals == 0))
+		{
+			if (!never_came && TimestampDifferenceExceeds(worker->started_at, now, HEALTHY_MS))
+				worker->backoff_ms = 0;
+			worker->restarts++;
+			look_again = true;	/* is the database still there? */
+			back_off(worker, now);
+			strlcpy(worker->state, "backoff", sizeof(worker->state));
+		}
+		LWLockRelease(kcf_registry_lock);
+	}
+	return false;
+}
+
+/* A database that has not yet been heard of since its consumer was started. */
+static bool
+is_visit(int slot, TimestampTz now)
+{
+	KcfDatabase *db = kcf_database(slot);
+
+	return OidIsValid(db->dboid) && !db->visited && children[slot][0].running &&
+		!TimestampDifferenceExceeds(db->consumers[0].retry_at, now, VISIT_PATIENCE_MS);
+}
+
+/*
+ * Start what should run and does not. Returns the milliseconds until there is something to do again, -1:
+ * nothing but what will wake us.
+ */
+static long
+tend_consumers(void)
+{
+	long		wait = -1;
+	int			visits = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	static TimestampTz last_logged = 0;
+
+	for (int slot = 0; slot < KCF_MAX_DATABASES; slot++)
+		visits += is_visit(slot, now) ? 1 : 0;
+
+	for (int slot = 0; slot < KCF_MAX_DATABASES; slot++)
+	{
+		KcfDatabase *db = kcf_database(slot);
+		Oid			dboid = db->dboid;
+
+		if (!OidIsValid(dboid))
+			continue;
+		for (int k = 0; k < kcf_guc_consumers_per_database; k++)
+		{
+			KcfWorker  *worker = &db->consumers[k];
+			bool		start = false;
+
+			if (is_running(slot, k, now))
+				continue;
+
+			LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+			if (db->withdrawals > 0)
+				strlcpy(worker->state, "withdrawn", sizeof(worker->state));
+			else if (db->state != KCF_DATABASE_ABSENT && (k == 0 || db->visited))
+			{
+				if (worker->retry_at > now)
+				{
+					long		ms = ms_until(worker->retry_at, now) + 1;
+
+					wait = wait < 0 ? ms : Min(wait, ms);
+				}
+				else if (db->visited || visits < VISITS_AT_ONCE)
+				{
+					start = true;
+					if (!db->visited)
+						visits++;
+					if (db->state != KCF_DATABASE_RUNNING)
+						db->state = KCF_DATABASE_STARTING;
+					worker->retry_at = now;
+					worker->started_at = 0;
+					worker->failed = false;
+					worker->text[0] = '\0';
+					strlcpy(worker->state, "starting", sizeof(worker->state));
+				}
+			}
+			LWLockRelease(kcf_registry_lock);
+
+			if (start && !start_consumer(slot, k))
+			{
+				long		ms;
+
+				LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+				back_off(worker, now);
+				ms = worker->backoff_ms;
+				strlcpy(worker->state, "no_slot", sizeof(worker->state));
+				strlcpy(worker->text, "no free background worker slot: increase max_worker_processes",
+						sizeof(worker->text));
+				LWLockRelease(kcf_registry_lock);
+				wait = wait < 0 ? ms : Min(wait, ms);
+				if (last_logged == 0 || TimestampDifferenceExceeds(last_logged, now, LOG_INTERVAL_MS))
+				{
+					last_logged = now;
+					ereport(LOG,
+							(errmsg("no free background worker slot for a kafka_cache consumer of database \"%s\"",
+									db->name),
+							 errhint("Increase \"max_worker_processes\".")));
+				}
+			}
+		}
+
+		/* Visited in vain: remember that, and let another database have the slot. */
+		if (db->state == KCF_DATABASE_ABSENT && db->withdrawals == 0 && slot_is_empty(slot))
+		{
+			kcf_database_free(slot);
+			if (visit_again[slot] == dboid)
+				look_again = true;
+			else
+				hash_search(visited, &dboid, HASH_ENTER, NULL);
+			visit_again[slot] = InvalidOid;
+			if (unserved || look_again)
+			{
+				look_again = true;
+				wait = 0;
+			}
+		}
+	}
+
+	/* Those that wait for their turn to be visited. */
+	for (int slot = 0; slot < KCF_MAX_DATABASES; slot++)
+	{
+		if (is_visit(slot, now))
+			wait = wait < 0 ? VISIT_PATIENCE_MS : Min(wait, VISIT_PATIENCE_MS);
+	}
+	return wait;
+}
+
+/* CREATE EXTENSION somewhere; true: visit all. */
+static bool
+take_visits(void)
+{
+	Oid			dboid;
+	bool		all;
+	bool		visit_all = false;
+
+	while (kcf_launcher_next_visit(&dboid, &all))
+	{
+		int			slot = all ? -1 : kcf_database_find(dboid);
+
+		visit_all |= all;
+		if (all)
+			continue;
+		hash_search(visited, &dboid, HASH_REMOVE, NULL);
+		/* A visit under way may have come too early. */
+		if (slot >= 0)
+			visit_again[slot] = dboid;
+	}
+	return visit_all;
+}
+
+void
+kcf_launcher_main(Datum arg)
+{
+	HASHCTL		ctl = { .keysize = sizeof(Oid), .entrysize = sizeof(Visited) };
+	uint32		looked = 0;
+	TimestampTz last_look = 0;
+	char	   *databases;
+
+	kcf_proc_start("launcher");
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	visited = hash_create("kafka_cache visited databases", 64, &ctl, HASH_ELEM | HASH_BLOBS);
+	databases = MemoryContextStrdup(TopMemoryContext, kcf_guc_databases);
+
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		uint32		looks = kcf_launcher_looks();
+		bool		standby = RecoveryInProgress();
+		bool		again = standby && TimestampDifferenceExceeds(last_look, now, STANDBY_LOOK_MS);
+		bool		visit_all = take_visits();
+		long		wait;
+
+		if (looks != looked || again || visit_all || look_again ||
+			strcmp(databases, kcf_guc_databases) != 0)
+		{
+			pfree(databases);
+			databases = MemoryContextStrdup(TopMemoryContext, kcf_guc_databases);
+			look_at_databases(again || visit_all);
+			looked = looks;
+			last_look = now;
+		}
+		wait = tend_consumers();
+		if (standby)
+		{
+			long		ms = ms_until(TimestampTzPlusMilliseconds(last_look, STANDBY_LOOK_MS), now) + 1;
+
+			wait = wait < 0 ? ms : Min(wait, ms);
+		}
+		pgstat_report_activity(STATE_IDLE, NULL);
+		kcf_proc_wait(wait);
+	}
+}

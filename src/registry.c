@@ -1,0 +1,515 @@
+/*
+ * registry.c
+ *		Databases and workers: who is where, who may be, and how to wake or to send away.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "registry.h"
+
+#include "guc.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#define MAX_VISITS 64
+
+typedef struct KcfRegistry
+{
+	LWLock		lock;
+	int			tranche;
+	KcfWorker	launcher;	   /* registry lock */
+	pg_atomic_uint32 looks;	   /* anybody counts up, the launcher compares */
+	int			nvisits;	   /* registry lock; > MAX_VISITS: too many, all are meant */
+	Oid			visits[MAX_VISITS];
+	KcfDatabase databases[KCF_MAX_DATABASES];
+} KcfRegistry;
+
+LWLock	   *kcf_registry_lock = NULL;
+
+static KcfRegistry *registry = NULL;
+
+/* This process as a worker. */
+static KcfWorker *my_worker = NULL;
+static int	my_worker_database = -1;
+
+/* The database whose changes this backend waits for, -1: none. */
+static int	waiting_for = -1;
+
+Size
+kcf_registry_shmem_size(void)
+{
+	return MAXALIGN(sizeof(KcfRegistry));
+}
+
+void
+kcf_registry_shmem_init(void)
+{
+	bool		found;
+
+	registry = ShmemInitStruct("kafka_cache registry", kcf_registry_shmem_size(), &found);
+	if (!found)
+	{
+		memset(registry, 0, sizeof(KcfRegistry));
+		registry->tranche = LWLockNewTrancheId();
+		LWLockInitialize(&registry->lock, registry->tranche);
+		pg_atomic_init_u32(&registry->looks, 1);
+		for (int i = 0; i < KCF_MAX_DATABASES; i++)
+		{
+			KcfDatabase *db = &registry->databases[i];
+
+			pg_atomic_init_u32(&db->ddl, 0);
+			pg_atomic_init_u32(&db->waiters, 0);
+			ConditionVariableInit(&db->changed);
+			ConditionVariableInit(&db->exited);
+		}
+	}
+	LWLockRegisterTranche(registry->tranche, "kafka_cache_registry");
+	kcf_registry_lock = &registry->lock;
+}
+
+/* ---- databases ---- */
+
+int
+kcf_database_find(Oid dboid)
+{
+	for (int i = 0; i < KCF_MAX_DATABASES; i++)
+	{
+		if (*(volatile Oid *) &registry->databases[i].dboid == dboid)
+			return i;
+	}
+	return -1;
+}
+
+KcfDatabase *
+kcf_database(int database)
+{
+	Assert(database >= 0 && database < KCF_MAX_DATABASES);
+	return &registry->databases[database];
+}
+
+int
+kcf_my_database(void)
+{
+	static int	cached = -1;
+
+	if (cached < 0 || registry->databases[cached].dboid != MyDatabaseId)
+		cached = OidIsValid(MyDatabaseId) ? kcf_database_find(MyDatabaseId) : -1;
+	return cached;
+}
+
+/* Under the exclusive lock. The counters of waiters live on: somebody may still be leaving. */
+static int
+take_slot(Oid dboid, const char *name)
+{
+	int			slot = kcf_database_find(InvalidOid);
+	KcfDatabase *db;
+
+	if (slot < 0)
+		return -1;
+	db = &registry->databases[slot];
+	strlcpy(db->name, name, NAMEDATALEN);
+	db->state = KCF_DATABASE_NEW;
+	db->withdrawals = 0;
+	db->visited = false;
+	memset(db->consumers, 0, sizeof(db->consumers));
+	pg_write_barrier();
+	db->dboid = dboid;
+	return slot;
+}
+
+int
+kcf_database_claim(Oid dboid, const char *name)
+{
+	int			slot;
+
+	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+	slot = kcf_database_find(dboid);
+	if (slot < 0)
+		slot = take_slot(dboid, name);
+	else
+		strlcpy(registry->databases[slot].name, name, NAMEDATALEN);
+	LWLockRelease(kcf_registry_lock);
+	return slot;
+}
+
+void
+kcf_database_free(int database)
+{
+	KcfDatabase *db = kcf_database(database);
+	Oid			dboid = db->dboid;
+
+	for (int i = 0; i < kcf_guc_max_tables; i++)
+	{
+		KcfTable   *table = kcf_table_at(i);
+
+		if (table->dboid == dboid && OidIsValid(table->relid))
+			kcf_table_drop(table);
+	}
+	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+	/* A command may have come to hold it: it gives the slot back itself. */
+	if (db->withdrawals > 0)
+		db->visited = false;
+	else
+		db->dboid = InvalidOid;
+	LWLockRelease(kcf_registry_lock);
+	ConditionVariableBroadcast(&db->changed);
+}
+
+void
+kcf_database_report(int database, bool has_extension)
+{
+	KcfDatabase *db = kcf_database(database);
+
+	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+	db->visited = true;
+	if (db->withdrawals == 0)
+		db->state = has_extension ? KCF_DATABASE_RUNNING : KCF_DATABASE_ABSENT;
+	LWLockRelease(kcf_registry_lock);
+	/* Others of its consumers are started now, or the slot is freed. */
+	kcf_launcher_wake();
+}
+
+void
+kcf_database_wake(Oid dboid)
+{
+	int			slot = kcf_database_find(dboid);
+	int			woken = 0;
+
+	if (slot >= 0)
+	{
+		KcfDatabase *db = &registry->databases[slot];
+
+		LWLockAcquire(kcf_registry_lock, LW_SHARED);
+		for (int i = 0; i < KCF_MAX_CLOCKS && db->dboid == dboid; i++)
+		{
+			if (db->consumers[i].pid != 0)
+			{
+				SetLatch(db->consumers[i].latch);
+				woken++;
+			}
+		}
+		LWLockRelease(kcf_registry_lock);
+	}
+	if (woken == 0)
+		kcf_launcher_wake();
+}
+
+void
+kcf_database_ddl(Oid dboid)
+{
+	int			slot = kcf_database_find(dboid);
+
+	if (slot < 0)
+		return;
+	pg_atomic_fetch_add_u32(&registry->databases[slot].ddl, 1);
+	kcf_database_wake(dboid);
+}
+
+/* ---- withdrawal ---- */
+
+int
+kcf_database_withdraw(Oid dboid, const char *name)
+{
+	int			slot;
+
+	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+	slot = kcf_database_find(dboid);
+	/* A database that nobody has visited yet is held as well, or the visit might come right now. */
+	if (slot < 0)
+		slot = take_slot(dboid, name);
+	if (slot >= 0)
+	{
+		KcfDatabase *db = &registry->databases[slot];
+
+		db->withdrawals++;
+		db->state = KCF_DATABASE_WITHDRAWN;
+
+		/*
+		 * Their pids are good: a worker takes its own away, under this lock, before it ends. One that is
+		 * being started finds the withdrawal when it enters.
+		 */
+		for (int i = 0; i < KCF_MAX_CLOCKS; i++)
+		{
+			if (db->consumers[i].pid != 0)
+				kill(db->consumers[i].pid, SIGTERM);
+		}
+	}
+	LWLockRelease(kcf_registry_lock);
+	return slot;
+}
+
+bool
+kcf_database_left(int database)
+{
+	KcfDatabase *db = kcf_database(database);
+	bool		left = true;
+
+	LWLockAcquire(kcf_registry_lock, LW_SHARED);
+	for (int i = 0; i < KCF_MAX_CLOCKS; i++)
+	{
+		if (db->consumers[i].pid != 0)
+			left = false;
+	}
+	LWLockRelease(kcf_registry_lock);
+	return left;
+}
+
+void
+kcf_database_restore(int database, Oid dboid)
+{
+	KcfDatabase *db = kcf_database(database);
+
+	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+	if (db->dboid == dboid && db->withdrawals > 0 && --db->withdrawals == 0)
+	{
+		if (db->visited)
+		{
+			db->state = KCF_DATABASE_NEW;
+			for (int i = 0; i < KCF_MAX_CLOCKS; i++)
+				db->consumers[i].retry_at = 0;
+		}
+		else
+			db->dboid = InvalidOid; /* taken for the command only, no process was ever there */
+	}
+	LWLockRelease(kcf_registry_lock);
+	kcf_launcher_look();
+}
+
+/* ---- workers ---- */
+
+KcfWorker *
+kcf_launcher_worker(void)
+{
+	return &registry->launcher;
+}
+
+void
+kcf_launcher_wake(void)
+{
+	LWLockAcquire(kcf_registry_lock, LW_SHARED);
+	if (registry->launcher.pid != 0)
+		SetLatch(registry->launcher.latch);
+	LWLockRelease(kcf_registry_lock);
+}
+
+void
+kcf_launcher_look(void)
+{
+	pg_atomic_fetch_add_u32(&registry->looks, 1);
+	kcf_launcher_wake();
+}
+
+uint32
+kcf_launcher_looks(void)
+{
+	return pg_atomic_read_u32(&registry->looks);
+}
+
+void
+kcf_launcher_visit(Oid dboid)
+{
+	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+	if (registry->nvisits < MAX_VISITS)
+		registry->visits[registry->nvisits++] = dboid;
+	else
+		registry->nvisits = MAX_VISITS + 1;
+	LWLockRelease(kcf_registry_lock);
+	kcf_launcher_look();
+}
+
+bool
+kcf_launcher_next_visit(Oid *dboid, bool *all)
+{
+	bool		more = false;
+
+	*all = false;
+	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+	if (registry->nvisits > MAX_VISITS)
+	{
+		registry->nvisits = 0;
+		*dboid = InvalidOid;
+		*all = more = true;
+	}
+	else if (registry->nvisits > 0)
+	{
+		*dboid = registry->visits[--registry->nvisits];
+		more = true;
+	}
+	LWLockRelease(kcf_registry_lock);
+	return more;
+}
+
+/* The worker has left its database and cannot be sent away any more. */
+static void
+worker_leave(int code, Datum arg)
+{
+	KcfWorker  *worker = my_worker;
+	KcfDatabase *db = my_worker_database >= 0 ? kcf_database(my_worker_database) : NULL;
+
+	if (worker == NULL)
+		return;
+	my_worker = NULL;
+	/* An error outside of any transaction may have left locks to us. */
+	LWLockReleaseAll();
+	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+	worker->pid = 0;
+	worker->latch = NULL;
+	/* Who was sent away by a command, or left with the whole server, did not fail. */
+	worker->failed = code != 0 && !(db && db->withdrawals > 0);
+	strlcpy(worker->state, worker->failed ? "failed" : "stopped", sizeof(worker->state));
+	LWLockRelease(kcf_registry_lock);
+	if (db)
+	{
+		ConditionVariableBroadcast(&db->exited);
+		kcf_launcher_wake();
+	}
+}
+
+bool
+kcf_worker_enter(int database, int number, Oid dboid)
+{
+	bool		welcome = true;
+
+	Assert(my_worker == NULL);
+	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+	if (database < 0)
+		my_worker = &registry->launcher;
+	else
+	{
+		KcfDatabase *db = kcf_database(database);
+
+		my_worker = &db->consumers[number];
+		welcome = db->dboid == dboid && db->withdrawals == 0 && my_worker->pid == 0;
+	}
+	if (welcome)
+	{
+		my_worker_database = database;
+		my_worker->pid = MyProcPid;
+		my_worker->latch = MyLatch;
+		my_worker->started_at = GetCurrentTimestamp();
+		my_worker->failed = false;
+		strlcpy(my_worker->state, "running", sizeof(my_worker->state));
+		my_worker->text[0] = '\0';
+	}
+	else
+		my_worker = NULL;
+	LWLockRelease(kcf_registry_lock);
+
+	/*
+	 * Not before_shmem_exit: these run while the process still counts as connected to the database. This one,
+	 * registered before the connection is made, runs when the process has left the array of running ones, so
+	 * that a command which waits for it finds the database free at its first look.
+	 */
+	if (welcome)
+		on_shmem_exit(worker_leave, (Datum) 0);
+	return welcome;
+}
+
+void
+kcf_worker_say(const char *state, const char *fmt,...)
+{
+	char		text[sizeof(my_worker->text)];
+
+	text[0] = '\0';
+	if (fmt)
+	{
+		va_list		args;
+
+		va_start(args, fmt);
+		vsnprintf(text, sizeof(text), fmt, args);
+		va_end(args);
+	}
+	if (my_worker == NULL)
+		return;
+	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+	strlcpy(my_worker->state, state, sizeof(my_worker->state));
+	strlcpy(my_worker->text, text, sizeof(my_worker->text));
+	LWLockRelease(kcf_registry_lock);
+}
+
+/* ---- waiting ---- */
+
+static void
+forget_wait(void)
+{
+	if (waiting_for >= 0)
+	{
+		pg_atomic_fetch_sub_u32(&kcf_database(waiting_for)->waiters, 1);
+		waiting_for = -1;
+	}
+}
+
+static void
+forget_wait_at_xact_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT)
+		forget_wait();
+}
+
+static void
+forget_wait_at_subxact_end(SubXactEvent event, SubTransactionId mySubid, SubTransactionId parentSubid,
+						   void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		forget_wait();
+}
+
+static void
+forget_wait_at_exit(int code, Datum arg)
+{
+	forget_wait();
+}
+
+void
+kcf_wait_prepare(int database)
+{
+	static bool registered = false;
+
+	if (!registered)
+	{
+		RegisterXactCallback(forget_wait_at_xact_end, NULL);
+		RegisterSubXactCallback(forget_wait_at_subxact_end, NULL);
+		before_shmem_exit(forget_wait_at_exit, (Datum) 0);
+		registered = true;
+	}
+	forget_wait();
+	/* A full barrier: who publishes after this sees the waiter, or the waiter sees what was published. */
+	pg_atomic_fetch_add_u32(&kcf_database(database)->waiters, 1);
+	waiting_for = database;
+	ConditionVariablePrepareToSleep(&kcf_database(database)->changed);
+}
+
+bool
+kcf_wait_sleep(int database, long timeout_ms)
+{
+	Assert(waiting_for == database);
+	if (timeout_ms <= 0)
+	{
+		CHECK_FOR_INTERRUPTS();
+		return false;
+	}
+	return !ConditionVariableTimedSleep(&kcf_database(database)->changed, timeout_ms, PG_WAIT_EXTENSION);
+}
+
+void
+kcf_wait_cancel(int database)
+{
+	ConditionVariableCancelSleep();
+	forget_wait();
+}
+
+void
+kcf_wait_broadcast(int database)
+{
+	KcfDatabase *db = kcf_database(database);
+
+	pg_memory_barrier();
+	if (pg_atomic_read_u32(&db->waiters) > 0)
+		ConditionVariableBroadcast(&db->changed);
+}

@@ -1,0 +1,504 @@
+/*
+ * registry_tables.c
+ *		The cached tables: their slots, states and counters, and which store a reader sees.
+ *
+ * A store is reachable from three places: the generations (what readers look up), "loading" (what the consumer
+ * fills) and "retired" (no more served, perhaps pinned). One that is retired may still be found among the
+ * generations by readers of older sequences; when the last pin is gone it leaves both. Pointers change under
+ * the exclusive registry lock, so who holds it shared may follow them without a pin, as the views do.
+ */
+#include "postgres.h"
+
+#include "registry.h"
+
+#include "errlog.h"
+#include "guc.h"
+
+#include "miscadmin.h"
+#include "storage/shmem.h"
+#include "utils/hsearch.h"
+
+#define NRETIRED lengthof(((KcfTable *) 0)->retired)
+
+static KcfTable *tables = NULL;
+
+static const char *const state_names[] = {
+	[KCF_TABLE_STARTING] = "starting",
+	[KCF_TABLE_CONNECTING] = "connecting",
+	[KCF_TABLE_LOADING] = "loading",
+	[KCF_TABLE_READY] = "ready",
+	[KCF_TABLE_STALLED] = "stalled",
+	[KCF_TABLE_TOPIC_MISSING] = "topic_missing",
+	[KCF_TABLE_AUTH_FAILED] = "auth_failed",
+	[KCF_TABLE_WAITING_FOR_TRANSACTION] = "waiting_for_transaction",
+	[KCF_TABLE_FULL] = "full",
+	[KCF_TABLE_FAILED] = "failed",
+	[KCF_TABLE_STOPPED] = "stopped",
+};
+
+Size
+kcf_tables_shmem_size(void)
+{
+	return mul_size(kcf_guc_max_tables, sizeof(KcfTable));
+}
+
+void
+kcf_tables_shmem_init(void)
+{
+	bool		found;
+
+	tables = ShmemInitStruct("kafka_cache tables", kcf_tables_shmem_size(), &found);
+	if (found)
+		return;
+	memset(tables, 0, kcf_tables_shmem_size());
+	for (int i = 0; i < kcf_guc_max_tables; i++)
+	{
+		KcfTable   *table = &tables[i];
+
+		pg_atomic_init_u32(&table->state, KCF_TABLE_STARTING);
+		pg_atomic_init_u32(&table->reload_wanted, 0);
+		pg_atomic_init_u64(&table->at_end, 0);
+		pg_atomic_init_u64(&table->loaded_at, 0);
+		pg_atomic_init_u32(&table->gen_version, 0);
+		pg_atomic_init_u32(&table->counters_version, 0);
+		pg_atomic_init_u64(&table->account.bytes, 0);
+		pg_atomic_init_u64(&table->account.limit, 0);
+	}
+}
+
+KcfTable *
+kcf_table_at(int i)
+{
+	Assert(i >= 0 && i < kcf_guc_max_tables);
+	return &tables[i];
+}
+
+int
+kcf_table_count(void)
+{
+	int			count = 0;
+
+	for (int i = 0; i < kcf_guc_max_tables; i++)
+		count += OidIsValid(tables[i].relid) ? 1 : 0;
+	return count;
+}
+
+const char *
+kcf_table_state_name(KcfTableState state)
+{
+	return (int) state < (int) lengthof(state_names) ? state_names[state] : "unknown";
+}
+
+/* ---- slots ---- */
+
+static inline bool
+is_table(const KcfTable *table, Oid dboid, Oid relid)
+{
+	return *(volatile const Oid *) &table->relid == relid && table->dboid == dboid;
+}
+
+static KcfTable *
+search(Oid dboid, Oid relid)
+{
+	for (int i = 0; i < kcf_guc_max_tables; i++)
+	{
+		if (is_table(&tables[i], dboid, relid))
+		{
+			pg_read_barrier();
+			return &tables[i];
+		}
+	}
+	return NULL;
+}
+
+KcfTable *
+kcf_table_find(Oid dboid, Oid relid)
+{
+	typedef struct Known
+	{
+		Oid			relid;
+		KcfTable   *table;
+	} Known;
+	static HTAB *known = NULL;
+	Known	   *entry;
+	KcfTable   *table;
+
+	if (dboid != MyDatabaseId)
+		return search(dboid, relid);
+
+	if (known)
+	{
+		entry = hash_search(known, &relid, HASH_FIND, NULL);
+		if (entry && is_table(entry->table, dboid, relid))
+			return entry->table;
+	}
+	table = search(dboid, relid);
+	if (table)
+	{
+		if (known == NULL)
+		{
+			HASHCTL		ctl = { .keysize = sizeof(Oid), .entrysize = sizeof(Known) };
+
+			known = hash_create("kafka_cache tables", 16, &ctl, HASH_ELEM | HASH_BLOBS);
+		}
+		entry = hash_search(known, &relid, HASH_ENTER, NULL);
+		entry->table = table;
+	}
+	return table;
+}
+
+KcfTable *
+kcf_table_create(Oid dboid, Oid relid, int database, int clock)
+{
+	KcfTable   *table;
+
+	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+	table = search(dboid, relid);
+	if (table == NULL && (table = search(InvalidOid, InvalidOid)) != NULL)
+	{
+		table->database = database;
+		table->clock = clock;
+		table->owner = InvalidOid;
+		table->topic[0] = '\0';
+		table->text[0] = '\0';
+		pg_atomic_write_u32(&table->state, KCF_TABLE_STARTING);
+		pg_atomic_write_u32(&table->reload_wanted, 0);
+		pg_atomic_write_u64(&table->at_end, 0);
+		pg_atomic_write_u64(&table->loaded_at, 0);
+		memset(table->gens, 0, sizeof(table->gens));
+		table->loading = NULL;
+		table->loading_fingerprint = 0;
+		memset(table->retired, 0, sizeof(table->retired));
+		table->partitions = NULL;
+		table->npartitions = 0;
+		table->partition_capacity = 0;
+		memset(&table->counters, 0, sizeof(table->counters));
+		pg_atomic_write_u64(&table->account.bytes, 0);
+		pg_atomic_write_u64(&table->account.limit, 0);
+		table->errors = NULL;
+		table->dboid = dboid;
+		pg_write_barrier();
+		table->relid = relid;
+	}
+	LWLockRelease(kcf_registry_lock);
+	return table;
+}
+
+/* Add to a list without duplicates: a store may be reachable twice. */
+static int
+collect(KcfStore **stores, int n, KcfStore *store)
+{
+	if (store == NULL)
+		return n;
+	for (int i = 0; i < n; i++)
+	{
+		if (stores[i] == store)
+			return n;
+	}
+	stores[n] = store;
+	return n + 1;
+}
+
+void
+kcf_table_drop(KcfTable *table)
+{
+	KcfStore   *stores[KCF_GENERATIONS + NRETIRED + 1];
+	int			n = 0;
+	KcfPartition *partitions;
+	struct KcfErrorLog *errors;
+	uint64		left;
+
+	/* Hide it first. The slot stays taken, by its dboid, until all is freed: the account lies in it. */
+	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+	table->relid = InvalidOid;
+	for (int i = 0; i < KCF_GENERATIONS; i++)
+		n = collect(stores, n, table->gens[i].store);
+	for (int i = 0; i < (int) NRETIRED; i++)
+		n = collect(stores, n, table->retired[i].store);
+	n = collect(stores, n, table->loading);
+	memset(table->gens, 0, sizeof(table->gens));
+	memset(table->retired, 0, sizeof(table->retired));
+	table->loading = NULL;
+	partitions = table->partitions;
+	table->partitions = NULL;
+	table->npartitions = 0;
+	errors = table->errors;
+	table->errors = NULL;
+	LWLockRelease(kcf_registry_lock);
+
+	kcf_arena_attach();
+	for (int i = 0; i < n; i++)
+		kcf_store_destroy(stores[i], &table->account);
+	if (errors)
+		kcf_errlog_destroy(errors, &table->account);
+	if (partitions)
+		kcf_arena_free(&table->account, partitions, table->partition_capacity * sizeof(KcfPartition));
+	left = pg_atomic_read_u64(&table->account.bytes);
+	if (left != 0)
+		elog(LOG, "kafka_cache: a dropped table left " UINT64_FORMAT " bytes behind", left);
+
+	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+	table->partition_capacity = 0;
+	table->dboid = InvalidOid;
+	LWLockRelease(kcf_registry_lock);
+}
+
+/* ---- what it is and how it does ---- */
+
+void
+kcf_table_set_state(KcfTable *table, KcfTableState state, const char *fmt,...)
+{
+	char		text[sizeof(table->text)];
+	bool		changed;
+
+	text[0] = '\0';
+	if (fmt)
+	{
+		va_list		args;
+
+		va_start(args, fmt);
+		vsnprintf(text, sizeof(text), fmt, args);
+		va_end(args);
+	}
+	/* Its only writer asks, so a look without the lock is good. */
+	changed = pg_atomic_read_u32(&table->state) != (uint32) state || strcmp(table->text, text) != 0;
+	if (changed)
+	{
+		LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+		strlcpy(table->text, text, sizeof(table->text));
+		pg_atomic_write_u32(&table->state, state);
+		LWLockRelease(kcf_registry_lock);
+		kcf_wait_broadcast(table->database);
+	}
+}
+
+void
+kcf_table_set_identity(KcfTable *table, Oid owner, const char *topic)
+{
+	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+	table->owner = owner;
+	strlcpy(table->topic, topic, sizeof(table->topic));
+	LWLockRelease(kcf_registry_lock);
+}
+
+bool
+kcf_table_set_partitions(KcfTable *table, int n)
+{
+	KcfPartition *old = NULL;
+	KcfPartition *new = NULL;
+	int			old_capacity = table->partition_capacity;
+
+	if (n > old_capacity)
+	{
+		new = kcf_arena_alloc(&table->account, n * sizeof(KcfPartition));
+		if (new == NULL)
+			return false;
+	}
+	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+	if (new)
+	{
+		old = table->partitions;
+		if (old)
+			memcpy(new, old, table->npartitions * sizeof(KcfPartition));
+		table->partitions = new;
+		table->partition_capacity = n;
+	}
+	for (int i = table->npartitions; i < n; i++)
+	{
+		KcfPartition *p = &table->partitions[i];
+
+		pg_atomic_init_u64(&p->next, 0);
+		pg_atomic_init_u64(&p->low, 0);
+		pg_atomic_init_u64(&p->target, PG_UINT64_MAX);
+		pg_atomic_init_u64(&p->high, PG_UINT64_MAX);
+		pg_atomic_init_u64(&p->start, 0);
+	}
+	table->npartitions = n;
+	if (n == 0)
+	{
+		old = table->partitions;
+		table->partitions = NULL;
+		table->partition_capacity = 0;
+	}
+	LWLockRelease(kcf_registry_lock);
+	if (old)
+		kcf_arena_free(&table->account, old, old_capacity * sizeof(KcfPartition));
+	return true;
+}
+
+void
+kcf_table_counters(KcfTable *table, KcfCounters *counters)
+{
+	for (;;)
+	{
+		uint32		before = pg_atomic_read_u32(&table->counters_version);
+
+		pg_read_barrier();
+		*counters = table->counters;
+		pg_read_barrier();
+		if ((before & 1) == 0 && pg_atomic_read_u32(&table->counters_version) == before)
+			return;
+		CHECK_FOR_INTERRUPTS();
+		pg_spin_delay();
+	}
+}
+
+void
+kcf_table_set_counters(KcfTable *table, const KcfCounters *counters)
+{
+	/* Full barriers on both sides: the copy may not slip out. Nothing between them can throw. */
+	pg_atomic_fetch_add_u32(&table->counters_version, 1);
+	table->counters = *counters;
+	pg_atomic_fetch_add_u32(&table->counters_version, 1);
+}
+
+/* ---- stores ---- */
+
+KcfStore *
+kcf_table_store(KcfTable *table, uint64 fingerprint, KcfSeq seq)
+{
+	for (;;)
+	{
+		uint32		before = pg_atomic_read_u32(&table->gen_version);
+		KcfStore   *store = NULL;
+
+		pg_read_barrier();
+		for (int i = 0; i < KCF_GENERATIONS; i++)
+		{
+			KcfGeneration gen = table->gens[i];
+
+			/* since 0 is the unused end of the array */
+			if (gen.since != 0 && gen.since <= seq)
+			{
+				if (gen.fingerprint == fingerprint)
+					store = gen.store;
+				break;
+			}
+		}
+		pg_read_barrier();
+		if ((before & 1) == 0 && pg_atomic_read_u32(&table->gen_version) == before)
+			return store;
+		CHECK_FOR_INTERRUPTS();
+		pg_spin_delay();
+	}
+}
+
+void
+kcf_table_load(KcfTable *table, KcfStore *store, uint64 fingerprint)
+{
+	KcfStore   *old;
+
+	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+	old = table->loading;
+	table->loading = store;
+	table->loading_fingerprint = fingerprint;
+	LWLockRelease(kcf_registry_lock);
+	if (old && old != store)
+		kcf_store_destroy(old, &table->account);
+}
+
+/* Under the exclusive lock. */
+static int
+retired_places(const KcfTable *table)
+{
+	int			places = 0;
+
+	for (int i = 0; i < (int) NRETIRED; i++)
+		places += table->retired[i].store == NULL ? 1 : 0;
+	return places;
+}
+
+/* Under the exclusive lock, with a place: the newest generation is served until then only. */
+static void
+retire_newest(KcfTable *table, KcfSeq until)
+{
+	for (int i = 0; i < (int) NRETIRED && table->gens[0].store; i++)
+	{
+		if (table->retired[i].store == NULL)
+		{
+			table->retired[i].store = table->gens[0].store;
+			table->retired[i].until = until;
+			break;
+		}
+	}
+}
+
+/* Under the exclusive lock and an odd gen_version. */
+static void
+push(KcfTable *table, KcfStore *store, KcfSeq since, uint64 fingerprint)
+{
+	/* What never could be seen takes no place. */
+	if (table->gens[0].since != since)
+		memmove(&table->gens[1], &table->gens[0], (KCF_GENERATIONS - 1) * sizeof(KcfGeneration));
+	table->gens[0].store = store;
+	table->gens[0].since = since;
+	table->gens[0].fingerprint = fingerprint;
+}
+
+bool
+kcf_table_serve(KcfTable *table, KcfStore *store, KcfSeq since, uint64 fingerprint)
+{
+	bool		done = false;
+
+	Assert(since > 0 && store != NULL);
+	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+	/* A served store has a place among the retired reserved: withdrawing cannot wait. */
+	if (table->gens[KCF_GENERATIONS - 1].store == NULL &&
+		retired_places(table) >= (table->gens[0].store ? 2 : 1))
+	{
+		retire_newest(table, since);
+		pg_atomic_fetch_add_u32(&table->gen_version, 1);
+		push(table, store, since, fingerprint);
+		pg_atomic_fetch_add_u32(&table->gen_version, 1);
+		if (table->loading == store)
+			table->loading = NULL;
+		done = true;
+	}
+	LWLockRelease(kcf_registry_lock);
+	return done;
+}
+
+void
+kcf_table_withdraw(KcfTable *table, KcfSeq since)
+{
+	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+	if (table->gens[0].store != NULL)
+	{
+		retire_newest(table, since);
+		pg_atomic_fetch_add_u32(&table->gen_version, 1);
+		push(table, NULL, since, 0);
+		pg_atomic_fetch_add_u32(&table->gen_version, 1);
+	}
+	LWLockRelease(kcf_registry_lock);
+}
+
+bool
+kcf_table_sweep(KcfTable *table, KcfSeq min_pinned)
+{
+	bool		left = false;
+
+	for (int i = 0; i < (int) NRETIRED; i++)
+	{
+		KcfStore   *store = table->retired[i].store;
+
+		if (store == NULL)
+			continue;
+		if (table->retired[i].until > min_pinned)
+		{
+			left = true;
+			continue;
+		}
+		LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+		pg_atomic_fetch_add_u32(&table->gen_version, 1);
+		for (int g = 0; g < KCF_GENERATIONS; g++)
+		{
+			if (table->gens[g].store == store)
+				memset(&table->gens[g], 0, sizeof(KcfGeneration));
+		}
+		pg_atomic_fetch_add_u32(&table->gen_version, 1);
+		table->retired[i].store = NULL;
+		LWLockRelease(kcf_registry_lock);
+		kcf_store_destroy(store, &table->account);
+	}
+	return left;
+}
