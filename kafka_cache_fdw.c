@@ -2,8 +2,9 @@
  * kafka_cache_fdw.c
  *		Composition root: what this library consists of, in the order in which it is set up.
  *
- * Compacted Kafka topics as tables: a consumer process for each database reads the topics into shared memory,
- * and foreign tables show what lies there. Nothing is decided in this file. Where to read on:
+ * Compacted Kafka topics as tables: a consumer process for each database reads the topics into
+ *shared memory, and foreign tables show what lies there. Nothing is decided in this file. Where to
+ *read on:
  *
  *		src/proc_launcher.c		which processes run
  *		src/proc_consumer.c		what a consumer does all day
@@ -37,15 +38,15 @@ void
 _PG_init(void)
 {
 	/*
-	 * Shared memory and the launcher exist only when the postmaster has loaded us. Without them nothing works,
-	 * and since this is where every function of ours begins its life, every one of them says so.
+	 * Shared memory and the launcher exist only when the postmaster has loaded us. Without them
+	 * nothing works, and since this is where every function of ours begins its life, every one of
+	 * them says so.
 	 */
 	if (!process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("kafka_cache_fdw must be loaded via shared_preload_libraries"),
-				 errhint("Add this line to postgresql.conf and restart the server: "
-						 "shared_preload_libraries = 'kafka_cache_fdw'")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("kafka_cache_fdw must be loaded via shared_preload_libraries"),
+						errhint("Add this line to postgresql.conf and restart the server: "
+								"shared_preload_libraries = 'kafka_cache_fdw'")));
 
 	kcf_guc_init();
 

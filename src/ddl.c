@@ -1,14 +1,16 @@
 /*
  * ddl.c
- *		Telling the workers of DDL, at its commit, and refusing definitions of ours that cannot work.
+ *		Telling the workers of DDL, at its commit, and refusing definitions of ours that cannot
+ *work.
  *
- * Any command that may change what a consumer knows raises a flag; when the transaction has committed, its
- * invalidations are sent and its locks released, the consumer is woken and finds out by itself what changed, if
- * anything did. So a false alarm costs a wake-up: the flag is not lowered when only a subtransaction is rolled
- * back, and no attempt is made to find out whether an object is ours.
+ * Any command that may change what a consumer knows raises a flag; when the transaction has
+ *committed, its invalidations are sent and its locks released, the consumer is woken and finds out
+ *by itself what changed, if anything did. So a false alarm costs a wake-up: the flag is not lowered
+ *when only a subtransaction is rolled back, and no attempt is made to find out whether an object is
+ *ours.
  *
- * Ordinary transaction callbacks come before the invalidations are sent, too early for this; those of resource
- * owners come last.
+ * Ordinary transaction callbacks come before the invalidations are sent, too early for this; those
+ *of resource owners come last.
  */
 #include "postgres.h"
 
@@ -29,11 +31,11 @@
 #include "utils/lsyscache.h"
 #include "utils/resowner.h"
 
-#define DDL_TABLES 0x01	   /* the consumers should look at their catalogs */
+#define DDL_TABLES 0x01    /* the consumers should look at their catalogs */
 #define DDL_DATABASES 0x02 /* the launcher should look at pg_database */
 #define DDL_EXTENSION 0x04 /* ... and visit this database */
 
-static int	pending = 0;
+static int pending = 0;
 
 static ProcessUtility_hook_type prev_process_utility;
 
@@ -74,7 +76,8 @@ classify(Node *parsetree)
 			return DDL_TABLES;
 
 		case T_RenameStmt:
-			return castNode(RenameStmt, parsetree)->renameType == OBJECT_DATABASE ? DDL_DATABASES : DDL_TABLES;
+			return castNode(RenameStmt, parsetree)->renameType == OBJECT_DATABASE ? DDL_DATABASES
+																				  : DDL_TABLES;
 
 		case T_DropStmt:
 			return castNode(DropStmt, parsetree)->removeType == OBJECT_INDEX ? 0 : DDL_TABLES;
@@ -86,7 +89,8 @@ classify(Node *parsetree)
 			/* Whatever it was that was prepared. */
 		case T_TransactionStmt:
 			return castNode(TransactionStmt, parsetree)->kind == TRANS_STMT_COMMIT_PREPARED
-				? DDL_TABLES | DDL_EXTENSION : 0;
+					   ? DDL_TABLES | DDL_EXTENSION
+					   : 0;
 
 		default:
 			return GetCommandLogLevel(parsetree) == LOGSTMT_DDL ? DDL_TABLES : 0;
@@ -97,17 +101,18 @@ classify(Node *parsetree)
 static void
 check_tables(RangeVar *name)
 {
-	Oid			relid = RangeVarGetRelid(name, NoLock, true);
-	List	   *relids;
-	ListCell   *lc;
+	Oid relid = RangeVarGetRelid(name, NoLock, true);
+	List *relids;
+	ListCell *lc;
 
 	if (!OidIsValid(relid))
 		return;
 	CommandCounterIncrement();
 	relids = has_subclass(relid) ? find_all_inheritors(relid, NoLock, NULL) : list_make1_oid(relid);
-	foreach(lc, relids)
+	foreach (lc, relids)
 	{
-		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_FOREIGN_TABLE && kcf_catalog_is_ours(lfirst_oid(lc)))
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_FOREIGN_TABLE &&
+			kcf_catalog_is_ours(lfirst_oid(lc)))
 			kcf_catalog_check_table(lfirst_oid(lc));
 	}
 	list_free(relids);
@@ -117,9 +122,9 @@ static void
 check_definition(Node *parsetree)
 {
 	/*
-	 * pg_dump gives the options of columns one by one after CREATE, so a table has no key for a while when it
-	 * is restored. It turns this setting off to say that things may still be incomplete; the consumer says so
-	 * when they stay that way.
+	 * pg_dump gives the options of columns one by one after CREATE, so a table has no key for a
+	 * while when it is restored. It turns this setting off to say that things may still be
+	 * incomplete; the consumer says so when they stay that way.
 	 */
 	if (!check_function_bodies)
 		return;
@@ -130,40 +135,42 @@ check_definition(Node *parsetree)
 			check_tables(castNode(CreateForeignTableStmt, parsetree)->base.relation);
 			break;
 		case T_AlterTableStmt:
-			{
-				AlterTableStmt *stmt = castNode(AlterTableStmt, parsetree);
+		{
+			AlterTableStmt *stmt = castNode(AlterTableStmt, parsetree);
 
-				if (stmt->objtype == OBJECT_FOREIGN_TABLE || stmt->objtype == OBJECT_TABLE)
-					check_tables(stmt->relation);
-				break;
-			}
+			if (stmt->objtype == OBJECT_FOREIGN_TABLE || stmt->objtype == OBJECT_TABLE)
+				check_tables(stmt->relation);
+			break;
+		}
 		case T_RenameStmt:
+		{
+			RenameStmt *stmt = castNode(RenameStmt, parsetree);
+
+			/* A column's name may be the name of its field. */
+			if (stmt->relation &&
+				(stmt->renameType == OBJECT_COLUMN || stmt->renameType == OBJECT_TABLE ||
+				 stmt->renameType == OBJECT_FOREIGN_TABLE))
 			{
-				RenameStmt *stmt = castNode(RenameStmt, parsetree);
+				RangeVar *now = copyObject(stmt->relation);
 
-				/* A column's name may be the name of its field. */
-				if (stmt->relation && (stmt->renameType == OBJECT_COLUMN ||
-									   stmt->renameType == OBJECT_TABLE || stmt->renameType == OBJECT_FOREIGN_TABLE))
-				{
-					RangeVar   *now = copyObject(stmt->relation);
-
-					if (stmt->renameType != OBJECT_COLUMN)
-						now->relname = stmt->newname;
-					check_tables(now);
-				}
-				break;
+				if (stmt->renameType != OBJECT_COLUMN)
+					now->relname = stmt->newname;
+				check_tables(now);
 			}
+			break;
+		}
 		default:
 			break;
 	}
 }
 
 static void
-process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
-				ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+				ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *env,
+				DestReceiver *dest, QueryCompletion *qc)
 {
-	int			kind = classify(pstmt->utilityStmt);
-	Node	   *parsetree = kind ? copyObject(pstmt->utilityStmt) : NULL;
+	int kind = classify(pstmt->utilityStmt);
+	Node *parsetree = kind ? copyObject(pstmt->utilityStmt) : NULL;
 
 	if (prev_process_utility)
 		prev_process_utility(pstmt, query, read_only_tree, context, params, env, dest, qc);
@@ -175,7 +182,8 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, Proc
 	if (kind & DDL_TABLES)
 		check_definition(parsetree);
 
-	/* A visit is a process: only where there is something to be found, and nobody there who looks. */
+	/* A visit is a process: only where there is something to be found, and nobody there who looks.
+	 */
 	if ((kind & DDL_EXTENSION) && (!IsTransactionState() || !kcf_catalog_has_extension()))
 		kind &= ~DDL_EXTENSION;
 	pending |= kind;
@@ -185,7 +193,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, Proc
 static void
 after_transaction(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
 {
-	int			kind = pending;
+	int kind = pending;
 
 	if (kind == 0 || !isTopLevel || phase != RESOURCE_RELEASE_AFTER_LOCKS)
 		return;

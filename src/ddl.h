@@ -1,6 +1,7 @@
 /*
  * ddl.h
- *		Telling the workers of DDL, at its commit, and refusing definitions of ours that cannot work.
+ *		Telling the workers of DDL, at its commit, and refusing definitions of ours that cannot
+ *work.
  *
  * Process:  backends.
  * Locks:    registry lock, briefly, after commit.

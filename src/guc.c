@@ -11,23 +11,23 @@
 #include "utils/guc.h"
 #include "utils/varlena.h"
 
-int			kcf_guc_memory = 1024;
-int			kcf_guc_max_tables = 256;
-char	   *kcf_guc_databases = NULL;
-int			kcf_guc_consumers_per_database = 1;
-int			kcf_guc_max_pin_age = 600;
-int			kcf_guc_max_errors = 10000;
-int			kcf_guc_load_queue = 64;
-int			kcf_guc_deletion_memory = 16384;
-int			kcf_guc_when_not_ready = KCF_NOT_READY_WAIT;
-int			kcf_guc_wait_timeout = 10000;
-int			kcf_guc_max_staleness = 0;
+int kcf_guc_memory = 1024;
+int kcf_guc_max_tables = 256;
+char *kcf_guc_databases = NULL;
+int kcf_guc_consumers_per_database = 1;
+int kcf_guc_max_pin_age = 600;
+int kcf_guc_max_errors = 10000;
+int kcf_guc_load_queue = 64;
+int kcf_guc_deletion_memory = 16384;
+int kcf_guc_when_not_ready = KCF_NOT_READY_WAIT;
+int kcf_guc_wait_timeout = 10000;
+int kcf_guc_max_staleness = 0;
 
 static const struct config_enum_entry when_not_ready_values[] = {
-	{"wait", KCF_NOT_READY_WAIT, false},
-	{"error", KCF_NOT_READY_ERROR, false},
-	{"partial", KCF_NOT_READY_PARTIAL, false},
-	{NULL, 0, false}
+	{ "wait", KCF_NOT_READY_WAIT, false },
+	{ "error", KCF_NOT_READY_ERROR, false },
+	{ "partial", KCF_NOT_READY_PARTIAL, false },
+	{ NULL, 0, false }
 };
 
 static bool check_databases(char **newval, void **extra, GucSource source);
@@ -35,83 +35,49 @@ static bool check_databases(char **newval, void **extra, GucSource source);
 void
 kcf_guc_init(void)
 {
-	DefineCustomIntVariable("kafka_cache.memory",
-							"Shared memory for all cached tables of this server.",
-							"It is reserved when the server starts. A table that finds no room stops and says so.",
-							&kcf_guc_memory,
-							1024, 16, 1 << 24,
-							PGC_POSTMASTER, GUC_UNIT_MB,
-							NULL, NULL, NULL);
-	DefineCustomIntVariable("kafka_cache.max_tables",
-							"Most cached tables in all databases of this server.",
-							NULL,
-							&kcf_guc_max_tables,
-							256, 1, 10000,
-							PGC_POSTMASTER, 0,
-							NULL, NULL, NULL);
-	DefineCustomStringVariable("kafka_cache.databases",
-							   "Databases whose cached tables are kept: a comma-separated list, or * for all.",
-							   NULL,
-							   &kcf_guc_databases,
-							   "*",
-							   PGC_SIGHUP, GUC_LIST_INPUT,
-							   check_databases, NULL, NULL);
-	DefineCustomIntVariable("kafka_cache.consumers_per_database",
-							"Consumer processes of each database; its tables are dealt out among them.",
-							NULL,
-							&kcf_guc_consumers_per_database,
-							1, 1, 8,
-							PGC_POSTMASTER, 0,
-							NULL, NULL, NULL);
-	DefineCustomIntVariable("kafka_cache.max_pin_age",
-							"Age from which a snapshot that keeps memory from being freed may be cancelled.",
-							"Its statement then fails with \"snapshot too old\".",
-							&kcf_guc_max_pin_age,
-							600, 1, INT_MAX / 1000,
-							PGC_SIGHUP, GUC_UNIT_S,
-							NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"kafka_cache.memory", "Shared memory for all cached tables of this server.",
+		"It is reserved when the server starts. A table that finds no room stops and says so.",
+		&kcf_guc_memory, 1024, 16, 1 << 24, PGC_POSTMASTER, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"kafka_cache.max_tables", "Most cached tables in all databases of this server.", NULL,
+		&kcf_guc_max_tables, 256, 1, 10000, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable(
+		"kafka_cache.databases",
+		"Databases whose cached tables are kept: a comma-separated list, or * for all.", NULL,
+		&kcf_guc_databases, "*", PGC_SIGHUP, GUC_LIST_INPUT, check_databases, NULL, NULL);
+	DefineCustomIntVariable(
+		"kafka_cache.consumers_per_database",
+		"Consumer processes of each database; its tables are dealt out among them.", NULL,
+		&kcf_guc_consumers_per_database, 1, 1, 8, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"kafka_cache.max_pin_age",
+		"Age from which a snapshot that keeps memory from being freed may be cancelled.",
+		"Its statement then fails with \"snapshot too old\".", &kcf_guc_max_pin_age, 600, 1,
+		INT_MAX / 1000, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("kafka_cache.max_errors",
 							"Most rows of kafka_cache.errors for each table.",
-							"Beyond it bad records are only counted.",
-							&kcf_guc_max_errors,
-							10000, 0, 1000000,
-							PGC_SIGHUP, 0,
-							NULL, NULL, NULL);
-	DefineCustomIntVariable("kafka_cache.load_queue",
-							"Records that a client may fetch ahead while a table loads.",
-							NULL,
-							&kcf_guc_load_queue,
-							64, 1, 2047,
-							PGC_SIGHUP, GUC_UNIT_MB,
-							NULL, NULL, NULL);
-	DefineCustomIntVariable("kafka_cache.deletion_memory",
-							"Memory for each table's deleted keys, which catching up by position needs.",
-							NULL,
-							&kcf_guc_deletion_memory,
-							16384, 0, INT_MAX,
-							PGC_SIGHUP, GUC_UNIT_KB,
-							NULL, NULL, NULL);
-	DefineCustomEnumVariable("kafka_cache.when_not_ready",
-							 "What a query does with a table that is not loaded yet.",
-							 "wait: up to kafka_cache.wait_timeout; error: fail at once; partial: read what is there.",
-							 &kcf_guc_when_not_ready,
-							 KCF_NOT_READY_WAIT, when_not_ready_values,
-							 PGC_USERSET, 0,
-							 NULL, NULL, NULL);
-	DefineCustomIntVariable("kafka_cache.wait_timeout",
-							"Longest time that a query waits for its tables to be ready.",
-							NULL,
-							&kcf_guc_wait_timeout,
-							10000, 0, INT_MAX,
-							PGC_USERSET, GUC_UNIT_MS,
-							NULL, NULL, NULL);
-	DefineCustomIntVariable("kafka_cache.max_staleness",
-							"Queries fail rather than read a table that has been cut off for longer; 0 turns this off.",
-							NULL,
-							&kcf_guc_max_staleness,
-							0, 0, INT_MAX,
-							PGC_USERSET, GUC_UNIT_MS,
-							NULL, NULL, NULL);
+							"Beyond it bad records are only counted.", &kcf_guc_max_errors, 10000,
+							0, 1000000, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"kafka_cache.load_queue", "Records that a client may fetch ahead while a table loads.",
+		NULL, &kcf_guc_load_queue, 64, 1, 2047, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"kafka_cache.deletion_memory",
+		"Memory for each table's deleted keys, which catching up by position needs.", NULL,
+		&kcf_guc_deletion_memory, 16384, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomEnumVariable(
+		"kafka_cache.when_not_ready", "What a query does with a table that is not loaded yet.",
+		"wait: up to kafka_cache.wait_timeout; error: fail at once; partial: read what is there.",
+		&kcf_guc_when_not_ready, KCF_NOT_READY_WAIT, when_not_ready_values, PGC_USERSET, 0, NULL,
+		NULL, NULL);
+	DefineCustomIntVariable(
+		"kafka_cache.wait_timeout", "Longest time that a query waits for its tables to be ready.",
+		NULL, &kcf_guc_wait_timeout, 10000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"kafka_cache.max_staleness",
+		"Queries fail rather than read a table that has been cut off for longer; 0 turns this off.",
+		NULL, &kcf_guc_max_staleness, 0, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("kafka_cache");
 }
@@ -120,14 +86,14 @@ kcf_guc_init(void)
 static bool
 in_list(char *list, const char *name, bool *valid)
 {
-	List	   *names;
-	ListCell   *lc;
-	bool		found = false;
+	List *names;
+	ListCell *lc;
+	bool found = false;
 
 	*valid = SplitIdentifierString(list, ',', &names);
 	if (*valid)
 	{
-		foreach(lc, names)
+		foreach (lc, names)
 		{
 			const char *one = (const char *) lfirst(lc);
 
@@ -142,8 +108,8 @@ in_list(char *list, const char *name, bool *valid)
 static bool
 check_databases(char **newval, void **extra, GucSource source)
 {
-	char	   *copy = pstrdup(*newval);
-	bool		valid;
+	char *copy = pstrdup(*newval);
+	bool valid;
 
 	(void) in_list(copy, NULL, &valid);
 	pfree(copy);
@@ -155,9 +121,9 @@ check_databases(char **newval, void **extra, GucSource source)
 bool
 kcf_guc_database_listed(const char *name)
 {
-	char	   *copy = pstrdup(kcf_guc_databases);
-	bool		valid;
-	bool		found = in_list(copy, name, &valid);
+	char *copy = pstrdup(kcf_guc_databases);
+	bool valid;
+	bool found = in_list(copy, name, &valid);
 
 	pfree(copy);
 	return found;

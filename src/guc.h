@@ -18,17 +18,17 @@ typedef enum KcfWhenNotReady
 	KCF_NOT_READY_PARTIAL
 } KcfWhenNotReady;
 
-extern int	kcf_guc_memory;					/* kafka_cache.memory, MB; postmaster */
-extern int	kcf_guc_max_tables;				/* postmaster */
-extern char *kcf_guc_databases;				/* sighup */
-extern int	kcf_guc_consumers_per_database; /* postmaster */
-extern int	kcf_guc_max_pin_age;			/* s; sighup */
-extern int	kcf_guc_max_errors;				/* rows of kafka_cache.errors a table; sighup */
-extern int	kcf_guc_load_queue;				/* MB that a loading table's client may prefetch; sighup */
-extern int	kcf_guc_deletion_memory;		/* kB of remembered tombstones a table; sighup */
-extern int	kcf_guc_when_not_ready;			/* KcfWhenNotReady; user */
-extern int	kcf_guc_wait_timeout;			/* ms; user */
-extern int	kcf_guc_max_staleness;			/* ms, 0: off; user */
+extern int kcf_guc_memory;                 /* kafka_cache.memory, MB; postmaster */
+extern int kcf_guc_max_tables;             /* postmaster */
+extern char *kcf_guc_databases;            /* sighup */
+extern int kcf_guc_consumers_per_database; /* postmaster */
+extern int kcf_guc_max_pin_age;            /* s; sighup */
+extern int kcf_guc_max_errors;             /* rows of kafka_cache.errors a table; sighup */
+extern int kcf_guc_load_queue;      /* MB that a loading table's client may prefetch; sighup */
+extern int kcf_guc_deletion_memory; /* kB of remembered tombstones a table; sighup */
+extern int kcf_guc_when_not_ready;  /* KcfWhenNotReady; user */
+extern int kcf_guc_wait_timeout;    /* ms; user */
+extern int kcf_guc_max_staleness;   /* ms, 0: off; user */
 
 extern void kcf_guc_init(void);
 

@@ -1,9 +1,10 @@
 /*
  * proc.c
- *		What every worker process has in common: signals, latch and file descriptor wait, reload, orderly exit.
+ *		What every worker process has in common: signals, latch and file descriptor wait, reload,
+ *orderly exit.
  *
- * SIGTERM is handled as in a backend (die): the process leaves at its next CHECK_FOR_INTERRUPTS, through the
- * exit callbacks, which is where clients are destroyed and the registry is told.
+ * SIGTERM is handled as in a backend (die): the process leaves at its next CHECK_FOR_INTERRUPTS,
+ *through the exit callbacks, which is where clients are destroyed and the registry is told.
  */
 #include "postgres.h"
 
@@ -25,22 +26,22 @@
 #include "utils/wait_event.h"
 
 static WaitEventSet *wait_set = NULL;
-static int	event_fd = -1;
+static int event_fd = -1;
 static bool event_fd_in_set = false;
 
 void
 kcf_proc_start(const char *kind)
 {
-	int			database = -1;
-	int			number = 0;
-	Oid			dboid = InvalidOid;
+	int database = -1;
+	int number = 0;
+	Oid dboid = InvalidOid;
 
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 
 	if (strcmp(kind, "launcher") != 0)
 	{
-		int32		arg = DatumGetInt32(MyBgworkerEntry->bgw_main_arg);
+		int32 arg = DatumGetInt32(MyBgworkerEntry->bgw_main_arg);
 
 		database = arg >> 8;
 		number = arg & 0xff;
@@ -72,8 +73,8 @@ kcf_proc_eventfd(void)
 	{
 		event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 		if (event_fd < 0)
-			ereport(ERROR,
-					(errcode_for_file_access(), errmsg("could not create an event file descriptor: %m")));
+			ereport(ERROR, (errcode_for_file_access(),
+							errmsg("could not create an event file descriptor: %m")));
 	}
 	return event_fd;
 }
@@ -98,19 +99,19 @@ wait_event_set(void)
 void
 kcf_proc_wait(long timeout_ms)
 {
-	WaitEvent	event;
+	WaitEvent event;
 
 	CHECK_FOR_INTERRUPTS();
 	(void) WaitEventSetWait(wait_event_set(), timeout_ms, &event, 1, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	if (event_fd >= 0)
 	{
-		uint64		count;
+		uint64 count;
 
 		/* Emptied before the queues are looked at: what arrives from now on wakes us again. */
 		if (read(event_fd, &count, sizeof(count)) < 0 && errno != EAGAIN && errno != EINTR)
-			ereport(ERROR,
-					(errcode_for_file_access(), errmsg("could not read an event file descriptor: %m")));
+			ereport(ERROR, (errcode_for_file_access(),
+							errmsg("could not read an event file descriptor: %m")));
 	}
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)

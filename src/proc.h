@@ -1,6 +1,7 @@
 /*
  * proc.h
- *		What every worker process has in common: signals, latch and file descriptor wait, reload, orderly exit.
+ *		What every worker process has in common: signals, latch and file descriptor wait, reload,
+ *orderly exit.
  *
  * Process:  launcher, consumer (later producer, refresher).
  * Locks:    none held while waiting.
@@ -17,15 +18,18 @@
 #define KCF_CONSUMER "kafka_cache consumer"
 
 /*
- * First of all: signals, and the worker's place in the registry (kind is "launcher" or "consumer"; a consumer's
- * is known from its argument). Exits with 0 when the worker must not run now. Unblocks signals.
+ * First of all: signals, and the worker's place in the registry (kind is "launcher" or "consumer";
+ * a consumer's is known from its argument). Exits with 0 when the worker must not run now. Unblocks
+ * signals.
  */
 extern void kcf_proc_start(const char *kind);
-/* Consumer: connect to the database, as the bootstrap superuser, with a session's own settings of a worker. */
+/* Consumer: connect to the database, as the bootstrap superuser, with a session's own settings of a
+ * worker. */
 extern void kcf_proc_connect(int database);
 /* The eventfd that librdkafka's queues write to; made on first call. */
-extern int	kcf_proc_eventfd(void);
-/* Sleep until latch, eventfd, reload or timeout (ms, -1: none); handles interrupts and configuration reload. */
+extern int kcf_proc_eventfd(void);
+/* Sleep until latch, eventfd, reload or timeout (ms, -1: none); handles interrupts and
+ * configuration reload. */
 extern void kcf_proc_wait(long timeout_ms);
 
 /* Entry points of the background workers. */

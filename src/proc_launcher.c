@@ -2,13 +2,14 @@
  * proc_launcher.c
  *		The one static worker: which databases there are, and their consumers.
  *
- * A database is visited once, by starting its first consumer: where the extension is not, that one says so and
- * leaves, and the database's slot is free again. CREATE EXTENSION asks for another visit. On a standby nobody
- * can ask, so it is visited again every minute.
+ * A database is visited once, by starting its first consumer: where the extension is not, that one
+ *says so and leaves, and the database's slot is free again. CREATE EXTENSION asks for another
+ *visit. On a standby nobody can ask, so it is visited again every minute.
  *
- * What is known of processes comes from two sides. The registry tells who is there (the worker itself takes its
- * pid away); the postmaster tells, through our handle, when a started worker is really gone, or never came. A
- * launcher that was restarted has no handles: then the registry alone counts, and workers wake it as they leave.
+ * What is known of processes comes from two sides. The registry tells who is there (the worker
+ *itself takes its pid away); the postmaster tells, through our handle, when a started worker is
+ *really gone, or never came. A launcher that was restarted has no handles: then the registry alone
+ *counts, and workers wake it as they leave.
  */
 #include "postgres.h"
 
@@ -35,32 +36,32 @@
 
 #define BACKOFF_MIN_MS 1000
 #define BACKOFF_MAX_MS 60000
-#define HEALTHY_MS 60000		/* who lived so long starts at the beginning of the back-off again */
+#define HEALTHY_MS 60000 /* who lived so long starts at the beginning of the back-off again */
 #define STANDBY_LOOK_MS 60000
 #define LOG_INTERVAL_MS 60000
-#define VISITS_AT_ONCE 2		/* of databases not known yet: do not take all of max_worker_processes */
+#define VISITS_AT_ONCE 2 /* of databases not known yet: do not take all of max_worker_processes */
 #define VISIT_PATIENCE_MS 10000 /* one that takes longer does not hold up the others */
 
 /* What the postmaster can tell us of a consumer. */
 typedef struct Child
 {
-	Oid			dboid;			/* it was started for */
+	Oid dboid;                      /* it was started for */
 	BackgroundWorkerHandle *handle; /* NULL: none, or not ours */
-	bool		running;		/* as of our last look */
+	bool running;                   /* as of our last look */
 } Child;
 
 /* A database that was visited in vain. */
 typedef struct Visited
 {
-	Oid			dboid;			/* hash key */
-	bool		seen;			/* in the present reading of pg_database */
+	Oid dboid; /* hash key */
+	bool seen; /* in the present reading of pg_database */
 } Visited;
 
 static Child children[KCF_MAX_DATABASES][KCF_MAX_CLOCKS];
-static Oid	visit_again[KCF_MAX_DATABASES]; /* asked for while the slot's consumer was there */
+static Oid visit_again[KCF_MAX_DATABASES]; /* asked for while the slot's consumer was there */
 static HTAB *visited = NULL;
 static bool look_again = false; /* pg_database should be read at the next turn */
-static bool unserved = false;	/* there was no slot for a database */
+static bool unserved = false;   /* there was no slot for a database */
 
 void
 kcf_launcher_register(void)
@@ -83,9 +84,9 @@ kcf_launcher_register(void)
 
 typedef struct DatabaseRow
 {
-	Oid			oid;
-	NameData	name;
-	bool		wanted;
+	Oid oid;
+	NameData name;
+	bool wanted;
 } DatabaseRow;
 
 /* pg_database, in the present memory context. */
@@ -93,10 +94,10 @@ static List *
 read_databases(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	List	   *rows = NIL;
-	Relation	rel;
+	List *rows = NIL;
+	Relation rel;
 	TableScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -113,7 +114,7 @@ read_databases(void)
 		row->name = form->datname;
 		/* datconnlimit -2 is the mark of a DROP DATABASE that was cut off */
 		row->wanted = !form->datistemplate && form->datallowconn && form->datconnlimit > -2 &&
-			kcf_guc_database_listed(NameStr(form->datname));
+					  kcf_guc_database_listed(NameStr(form->datname));
 		rows = lappend(rows, row);
 		MemoryContextSwitchTo(old);
 	}
@@ -153,12 +154,12 @@ send_away(int slot)
 static void
 look_at_databases(bool visit_all)
 {
-	List	   *rows = read_databases();
-	ListCell   *lc;
+	List *rows = read_databases();
+	ListCell *lc;
 	HASH_SEQ_STATUS scan;
-	Visited    *known;
-	bool		wanted[KCF_MAX_DATABASES] = { false };
-	int			nserved = 0;
+	Visited *known;
+	bool wanted[KCF_MAX_DATABASES] = { false };
+	int nserved = 0;
 	static TimestampTz last_logged = 0;
 
 	look_again = false;
@@ -169,10 +170,10 @@ look_at_databases(bool visit_all)
 	for (int slot = 0; slot < KCF_MAX_DATABASES; slot++)
 		nserved += kcf_database(slot)->visited ? 1 : 0;
 
-	foreach(lc, rows)
+	foreach (lc, rows)
 	{
 		DatabaseRow *row = (DatabaseRow *) lfirst(lc);
-		int			slot = kcf_database_find(row->oid);
+		int slot = kcf_database_find(row->oid);
 
 		known = hash_search(visited, &row->oid, HASH_FIND, NULL);
 		if (known && (visit_all || !row->wanted))
@@ -195,9 +196,9 @@ look_at_databases(bool visit_all)
 				 TimestampDifferenceExceeds(last_logged, GetCurrentTimestamp(), LOG_INTERVAL_MS)))
 			{
 				last_logged = GetCurrentTimestamp();
-				ereport(LOG,
-						(errmsg("kafka_cache serves at most %d databases of a server", KCF_MAX_DATABASES),
-						 errhint("Name those with cached tables in kafka_cache.databases.")));
+				ereport(LOG, (errmsg("kafka_cache serves at most %d databases of a server",
+									 KCF_MAX_DATABASES),
+							  errhint("Name those with cached tables in kafka_cache.databases.")));
 			}
 		}
 	}
@@ -235,8 +236,8 @@ start_consumer(int slot, int k)
 {
 	BackgroundWorker worker;
 	MemoryContext old;
-	bool		started;
-	Oid			dboid = kcf_database(slot)->dboid;
+	bool started;
+	Oid dboid = kcf_database(slot)->dboid;
 
 	memset(&worker, 0, sizeof(worker));
 	strlcpy(worker.bgw_name, KCF_CONSUMER, BGW_MAXLEN);
@@ -271,7 +272,8 @@ ms_until(TimestampTz then, TimestampTz now)
 static void
 back_off(KcfWorker *worker, TimestampTz now)
 {
-	worker->backoff_ms = worker->backoff_ms == 0 ? BACKOFF_MIN_MS : Min(worker->backoff_ms * 2, BACKOFF_MAX_MS);
+	worker->backoff_ms =
+		worker->backoff_ms == 0 ? BACKOFF_MIN_MS : Min(worker->backoff_ms * 2, BACKOFF_MAX_MS);
 	worker->retry_at = TimestampTzPlusMilliseconds(now, worker->backoff_ms);
 }
 
@@ -280,10 +282,10 @@ static bool
 is_running(int slot, int k, TimestampTz now)
 {
 	KcfDatabase *db = kcf_database(slot);
-	KcfWorker  *worker = &db->consumers[k];
-	Child	   *child = &children[slot][k];
-	pid_t		pid;
-	bool		never_came = false;
+	KcfWorker *worker = &db->consumers[k];
+	Child *child = &children[slot][k];
+	pid_t pid;
+	bool never_came = false;
 
 	if (child->handle)
 	{
@@ -296,7 +298,7 @@ is_running(int slot, int k, TimestampTz now)
 	}
 	else if (worker->pid != 0)
 	{
-		child->running = true;	/* of an earlier launcher */
+		child->running = true; /* of an earlier launcher */
 		child->dboid = db->dboid;
 		return true;
 	}
@@ -313,7 +315,7 @@ is_running(int slot, int k, TimestampTz now)
 			if (!never_came && TimestampDifferenceExceeds(worker->started_at, now, HEALTHY_MS))
 				worker->backoff_ms = 0;
 			worker->restarts++;
-			look_again = true;	/* is the database still there? */
+			look_again = true; /* is the database still there? */
 			back_off(worker, now);
 			strlcpy(worker->state, "backoff", sizeof(worker->state));
 		}
@@ -329,18 +331,18 @@ is_visit(int slot, TimestampTz now)
 	KcfDatabase *db = kcf_database(slot);
 
 	return OidIsValid(db->dboid) && !db->visited && children[slot][0].running &&
-		!TimestampDifferenceExceeds(db->consumers[0].retry_at, now, VISIT_PATIENCE_MS);
+		   !TimestampDifferenceExceeds(db->consumers[0].retry_at, now, VISIT_PATIENCE_MS);
 }
 
 /*
- * Start what should run and does not. Returns the milliseconds until there is something to do again, -1:
- * nothing but what will wake us.
+ * Start what should run and does not. Returns the milliseconds until there is something to do
+ * again, -1: nothing but what will wake us.
  */
 static long
 tend_consumers(void)
 {
-	long		wait = -1;
-	int			visits = 0;
+	long wait = -1;
+	int visits = 0;
 	TimestampTz now = GetCurrentTimestamp();
 	static TimestampTz last_logged = 0;
 
@@ -350,14 +352,14 @@ tend_consumers(void)
 	for (int slot = 0; slot < KCF_MAX_DATABASES; slot++)
 	{
 		KcfDatabase *db = kcf_database(slot);
-		Oid			dboid = db->dboid;
+		Oid dboid = db->dboid;
 
 		if (!OidIsValid(dboid))
 			continue;
 		for (int k = 0; k < kcf_guc_consumers_per_database; k++)
 		{
-			KcfWorker  *worker = &db->consumers[k];
-			bool		start = false;
+			KcfWorker *worker = &db->consumers[k];
+			bool start = false;
 
 			if (is_running(slot, k, now))
 				continue;
@@ -369,7 +371,7 @@ tend_consumers(void)
 			{
 				if (worker->retry_at > now)
 				{
-					long		ms = ms_until(worker->retry_at, now) + 1;
+					long ms = ms_until(worker->retry_at, now) + 1;
 
 					wait = wait < 0 ? ms : Min(wait, ms);
 				}
@@ -391,23 +393,25 @@ tend_consumers(void)
 
 			if (start && !start_consumer(slot, k))
 			{
-				long		ms;
+				long ms;
 
 				LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
 				back_off(worker, now);
 				ms = worker->backoff_ms;
 				strlcpy(worker->state, "no_slot", sizeof(worker->state));
-				strlcpy(worker->text, "no free background worker slot: increase max_worker_processes",
+				strlcpy(worker->text,
+						"no free background worker slot: increase max_worker_processes",
 						sizeof(worker->text));
 				LWLockRelease(kcf_registry_lock);
 				wait = wait < 0 ? ms : Min(wait, ms);
-				if (last_logged == 0 || TimestampDifferenceExceeds(last_logged, now, LOG_INTERVAL_MS))
+				if (last_logged == 0 ||
+					TimestampDifferenceExceeds(last_logged, now, LOG_INTERVAL_MS))
 				{
 					last_logged = now;
-					ereport(LOG,
-							(errmsg("no free background worker slot for a kafka_cache consumer of database \"%s\"",
-									db->name),
-							 errhint("Increase \"max_worker_processes\".")));
+					ereport(LOG, (errmsg("no free background worker slot for a kafka_cache "
+										 "consumer of database \"%s\"",
+										 db->name),
+								  errhint("Increase \"max_worker_processes\".")));
 				}
 			}
 		}
@@ -442,13 +446,13 @@ tend_consumers(void)
 static bool
 take_visits(void)
 {
-	Oid			dboid;
-	bool		all;
-	bool		visit_all = false;
+	Oid dboid;
+	bool all;
+	bool visit_all = false;
 
 	while (kcf_launcher_next_visit(&dboid, &all))
 	{
-		int			slot = all ? -1 : kcf_database_find(dboid);
+		int slot = all ? -1 : kcf_database_find(dboid);
 
 		visit_all |= all;
 		if (all)
@@ -464,10 +468,10 @@ take_visits(void)
 void
 kcf_launcher_main(Datum arg)
 {
-	HASHCTL		ctl = { .keysize = sizeof(Oid), .entrysize = sizeof(Visited) };
-	uint32		looked = 0;
+	HASHCTL ctl = { .keysize = sizeof(Oid), .entrysize = sizeof(Visited) };
+	uint32 looked = 0;
 	TimestampTz last_look = 0;
-	char	   *databases;
+	char *databases;
 
 	kcf_proc_start("launcher");
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
@@ -477,11 +481,11 @@ kcf_launcher_main(Datum arg)
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		uint32		looks = kcf_launcher_looks();
-		bool		standby = RecoveryInProgress();
-		bool		again = standby && TimestampDifferenceExceeds(last_look, now, STANDBY_LOOK_MS);
-		bool		visit_all = take_visits();
-		long		wait;
+		uint32 looks = kcf_launcher_looks();
+		bool standby = RecoveryInProgress();
+		bool again = standby && TimestampDifferenceExceeds(last_look, now, STANDBY_LOOK_MS);
+		bool visit_all = take_visits();
+		long wait;
 
 		if (looks != looked || again || visit_all || look_again ||
 			strcmp(databases, kcf_guc_databases) != 0)
@@ -495,7 +499,7 @@ kcf_launcher_main(Datum arg)
 		wait = tend_consumers();
 		if (standby)
 		{
-			long		ms = ms_until(TimestampTzPlusMilliseconds(last_look, STANDBY_LOOK_MS), now) + 1;
+			long ms = ms_until(TimestampTzPlusMilliseconds(last_look, STANDBY_LOOK_MS), now) + 1;
 
 			wait = wait < 0 ? ms : Min(wait, ms);
 		}

@@ -21,25 +21,25 @@
 
 typedef struct KcfRegistry
 {
-	LWLock		lock;
-	int			tranche;
-	KcfWorker	launcher;	   /* registry lock */
-	pg_atomic_uint32 looks;	   /* anybody counts up, the launcher compares */
-	int			nvisits;	   /* registry lock; > MAX_VISITS: too many, all are meant */
-	Oid			visits[MAX_VISITS];
+	LWLock lock;
+	int tranche;
+	KcfWorker launcher;     /* registry lock */
+	pg_atomic_uint32 looks; /* anybody counts up, the launcher compares */
+	int nvisits;            /* registry lock; > MAX_VISITS: too many, all are meant */
+	Oid visits[MAX_VISITS];
 	KcfDatabase databases[KCF_MAX_DATABASES];
 } KcfRegistry;
 
-LWLock	   *kcf_registry_lock = NULL;
+LWLock *kcf_registry_lock = NULL;
 
 static KcfRegistry *registry = NULL;
 
 /* This process as a worker. */
 static KcfWorker *my_worker = NULL;
-static int	my_worker_database = -1;
+static int my_worker_database = -1;
 
 /* The database whose changes this backend waits for, -1: none. */
-static int	waiting_for = -1;
+static int waiting_for = -1;
 
 Size
 kcf_registry_shmem_size(void)
@@ -50,7 +50,7 @@ kcf_registry_shmem_size(void)
 void
 kcf_registry_shmem_init(void)
 {
-	bool		found;
+	bool found;
 
 	registry = ShmemInitStruct("kafka_cache registry", kcf_registry_shmem_size(), &found);
 	if (!found)
@@ -96,7 +96,7 @@ kcf_database(int database)
 int
 kcf_my_database(void)
 {
-	static int	cached = -1;
+	static int cached = -1;
 
 	if (cached < 0 || registry->databases[cached].dboid != MyDatabaseId)
 		cached = OidIsValid(MyDatabaseId) ? kcf_database_find(MyDatabaseId) : -1;
@@ -107,7 +107,7 @@ kcf_my_database(void)
 static int
 take_slot(Oid dboid, const char *name)
 {
-	int			slot = kcf_database_find(InvalidOid);
+	int slot = kcf_database_find(InvalidOid);
 	KcfDatabase *db;
 
 	if (slot < 0)
@@ -126,7 +126,7 @@ take_slot(Oid dboid, const char *name)
 int
 kcf_database_claim(Oid dboid, const char *name)
 {
-	int			slot;
+	int slot;
 
 	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
 	slot = kcf_database_find(dboid);
@@ -142,11 +142,11 @@ void
 kcf_database_free(int database)
 {
 	KcfDatabase *db = kcf_database(database);
-	Oid			dboid = db->dboid;
+	Oid dboid = db->dboid;
 
 	for (int i = 0; i < kcf_guc_max_tables; i++)
 	{
-		KcfTable   *table = kcf_table_at(i);
+		KcfTable *table = kcf_table_at(i);
 
 		if (table->dboid == dboid && OidIsValid(table->relid))
 			kcf_table_drop(table);
@@ -178,8 +178,8 @@ kcf_database_report(int database, bool has_extension)
 void
 kcf_database_wake(Oid dboid)
 {
-	int			slot = kcf_database_find(dboid);
-	int			woken = 0;
+	int slot = kcf_database_find(dboid);
+	int woken = 0;
 
 	if (slot >= 0)
 	{
@@ -203,7 +203,7 @@ kcf_database_wake(Oid dboid)
 void
 kcf_database_ddl(Oid dboid)
 {
-	int			slot = kcf_database_find(dboid);
+	int slot = kcf_database_find(dboid);
 
 	if (slot < 0)
 		return;
@@ -216,7 +216,7 @@ kcf_database_ddl(Oid dboid)
 int
 kcf_database_withdraw(Oid dboid, const char *name)
 {
-	int			slot;
+	int slot;
 
 	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
 	slot = kcf_database_find(dboid);
@@ -231,8 +231,8 @@ kcf_database_withdraw(Oid dboid, const char *name)
 		db->state = KCF_DATABASE_WITHDRAWN;
 
 		/*
-		 * Their pids are good: a worker takes its own away, under this lock, before it ends. One that is
-		 * being started finds the withdrawal when it enters.
+		 * Their pids are good: a worker takes its own away, under this lock, before it ends. One
+		 * that is being started finds the withdrawal when it enters.
 		 */
 		for (int i = 0; i < KCF_MAX_CLOCKS; i++)
 		{
@@ -248,7 +248,7 @@ bool
 kcf_database_left(int database)
 {
 	KcfDatabase *db = kcf_database(database);
-	bool		left = true;
+	bool left = true;
 
 	LWLockAcquire(kcf_registry_lock, LW_SHARED);
 	for (int i = 0; i < KCF_MAX_CLOCKS; i++)
@@ -326,7 +326,7 @@ kcf_launcher_visit(Oid dboid)
 bool
 kcf_launcher_next_visit(Oid *dboid, bool *all)
 {
-	bool		more = false;
+	bool more = false;
 
 	*all = false;
 	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
@@ -349,7 +349,7 @@ kcf_launcher_next_visit(Oid *dboid, bool *all)
 static void
 worker_leave(int code, Datum arg)
 {
-	KcfWorker  *worker = my_worker;
+	KcfWorker *worker = my_worker;
 	KcfDatabase *db = my_worker_database >= 0 ? kcf_database(my_worker_database) : NULL;
 
 	if (worker == NULL)
@@ -374,7 +374,7 @@ worker_leave(int code, Datum arg)
 bool
 kcf_worker_enter(int database, int number, Oid dboid)
 {
-	bool		welcome = true;
+	bool welcome = true;
 
 	Assert(my_worker == NULL);
 	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
@@ -402,9 +402,10 @@ kcf_worker_enter(int database, int number, Oid dboid)
 	LWLockRelease(kcf_registry_lock);
 
 	/*
-	 * Not before_shmem_exit: these run while the process still counts as connected to the database. This one,
-	 * registered before the connection is made, runs when the process has left the array of running ones, so
-	 * that a command which waits for it finds the database free at its first look.
+	 * Not before_shmem_exit: these run while the process still counts as connected to the database.
+	 * This one, registered before the connection is made, runs when the process has left the array
+	 * of running ones, so that a command which waits for it finds the database free at its first
+	 * look.
 	 */
 	if (welcome)
 		on_shmem_exit(worker_leave, (Datum) 0);
@@ -412,14 +413,14 @@ kcf_worker_enter(int database, int number, Oid dboid)
 }
 
 void
-kcf_worker_say(const char *state, const char *fmt,...)
+kcf_worker_say(const char *state, const char *fmt, ...)
 {
-	char		text[sizeof(my_worker->text)];
+	char text[sizeof(my_worker->text)];
 
 	text[0] = '\0';
 	if (fmt)
 	{
-		va_list		args;
+		va_list args;
 
 		va_start(args, fmt);
 		vsnprintf(text, sizeof(text), fmt, args);
@@ -453,8 +454,8 @@ forget_wait_at_xact_end(XactEvent event, void *arg)
 }
 
 static void
-forget_wait_at_subxact_end(SubXactEvent event, SubTransactionId mySubid, SubTransactionId parentSubid,
-						   void *arg)
+forget_wait_at_subxact_end(SubXactEvent event, SubTransactionId mySubid,
+						   SubTransactionId parentSubid, void *arg)
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 		forget_wait();
@@ -479,7 +480,8 @@ kcf_wait_prepare(int database)
 		registered = true;
 	}
 	forget_wait();
-	/* A full barrier: who publishes after this sees the waiter, or the waiter sees what was published. */
+	/* A full barrier: who publishes after this sees the waiter, or the waiter sees what was
+	 * published. */
 	pg_atomic_fetch_add_u32(&kcf_database(database)->waiters, 1);
 	waiting_for = database;
 	ConditionVariablePrepareToSleep(&kcf_database(database)->changed);
@@ -494,7 +496,8 @@ kcf_wait_sleep(int database, long timeout_ms)
 		CHECK_FOR_INTERRUPTS();
 		return false;
 	}
-	return !ConditionVariableTimedSleep(&kcf_database(database)->changed, timeout_ms, PG_WAIT_EXTENSION);
+	return !ConditionVariableTimedSleep(&kcf_database(database)->changed, timeout_ms,
+										PG_WAIT_EXTENSION);
 }
 
 void

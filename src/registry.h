@@ -1,13 +1,13 @@
 /*
  * registry.h
- *		What the processes know of each other: databases, cached tables, workers; states, positions, counters.
+ *		What the processes know of each other: databases, cached tables, workers; states, positions,
+ *counters.
  *
  * Process:  all. Each field names its writer.
- * Locks:    kcf_registry_lock (an LWLock) for slots, texts, stores and partition arrays to follow their pointers;
- *           hot fields are atomics.
- * Memory:   fixed, main shared memory; partition arrays in the arena.
- * Errors:   lookups return NULL; nothing throws but where said.
- * Waits:    kcf_wait_sleep only, on a condition variable, interruptible.
+ * Locks:    kcf_registry_lock (an LWLock) for slots, texts, stores and partition arrays to follow
+ *their pointers; hot fields are atomics. Memory:   fixed, main shared memory; partition arrays in
+ *the arena. Errors:   lookups return NULL; nothing throws but where said. Waits:    kcf_wait_sleep
+ *only, on a condition variable, interruptible.
  */
 #ifndef KCF_REGISTRY_H
 #define KCF_REGISTRY_H
@@ -39,32 +39,40 @@ typedef enum KcfTableState
 /* Written by the consumer at publish under a sequence count; read whole (kcf_table_counters). */
 typedef struct KcfCounters
 {
-	int64		records; /* = upserts + tombstones + errors + ignored */
-	int64		upserts;
-	int64		tombstones;
-	int64		errors;
-	int64		ignored;
-	int64		errors_by_reason[KCF_NREASON_SLOTS];
-	int64		reloads;
-	int64		timestamps_out_of_range;
+	int64 records; /* = upserts + tombstones + errors + ignored */
+	int64 upserts;
+	int64 tombstones;
+	int64 errors;
+	int64 ignored;
+	int64 errors_by_reason[KCF_NREASON_SLOTS];
+	int64 reloads;
+	int64 timestamps_out_of_range;
 } KcfCounters;
 
-/* Writer: the consumer. Offsets are those of a record; "next" is the offset after the last one passed. */
+/* Writer: the consumer. Offsets are those of a record; "next" is the offset after the last one
+ * passed. */
 typedef struct KcfPartition
 {
-	pg_atomic_uint64 next;	 /* position + 1; valid after a publish */
-	pg_atomic_uint64 low;	 /* log start, as far as known */
+	pg_atomic_uint64 next;   /* position + 1; valid after a publish */
+	pg_atomic_uint64 low;    /* log start, as far as known */
 	pg_atomic_uint64 target; /* end at the start of this load; PG_UINT64_MAX: not yet known */
-	pg_atomic_uint64 high;	 /* high watermark, as far as known; PG_UINT64_MAX: not yet */
-	pg_atomic_uint64 start;	 /* where this load began: progress is counted from here */
+	pg_atomic_uint64 high;   /* high watermark, as far as known; PG_UINT64_MAX: not yet */
+	pg_atomic_uint64 start;  /* where this load began: progress is counted from here */
 } KcfPartition;
+
+typedef struct KcfPartitions
+{
+	KcfPartition *array; /* by number; arena */
+	int n;
+	int capacity;
+} KcfPartitions;
 
 /* A loaded store and the first sequence at which it is whole and served. */
 typedef struct KcfGeneration
 {
-	KcfStore   *store; /* NULL: none */
-	KcfSeq		since;
-	uint64		fingerprint; /* of the definition its tuples were formed by */
+	KcfStore *store; /* NULL: none */
+	KcfSeq since;
+	uint64 fingerprint; /* of the definition its tuples were formed by */
 } KcfGeneration;
 
 #define KCF_GENERATIONS 3
@@ -72,82 +80,88 @@ typedef struct KcfGeneration
 typedef struct KcfTable
 {
 	/* identity: registry lock; relid InvalidOid = free slot */
-	Oid			dboid;
-	Oid			relid;
-	int			database; /* slot of its database */
-	int			clock;	  /* of the consumer that owns it */
-	Oid			owner;
-	char		topic[250];
+	Oid dboid;
+	Oid relid;
+	int database; /* slot of its database */
+	int clock;    /* of the consumer that owns it */
+	Oid owner;
+	char topic[250];
 
-	pg_atomic_uint32 state;			/* KcfTableState; consumer */
-	pg_atomic_uint32 reload_wanted; /* backends count up; the consumer compares with what it has done */
-	pg_atomic_uint64 at_end;		/* TimestampTz when last known to be at the end of every partition; 0: never */
-	pg_atomic_uint64 loaded_at;		/* TimestampTz of the present generation's readiness; 0: never */
-	char		text[256];			/* the state in words; registry lock */
+	pg_atomic_uint32 state; /* KcfTableState; consumer */
+	pg_atomic_uint32
+		reload_wanted; /* backends count up; the consumer compares with what it has done */
+	pg_atomic_uint64
+		at_end; /* TimestampTz when last known to be at the end of every partition; 0: never */
+	pg_atomic_uint64 loaded_at; /* TimestampTz of the present generation's readiness; 0: never */
+	char text[256];             /* the state in words; registry lock */
 
-	/* newest first; consumer, under gen_version (odd while being changed); a store NULL: nothing served since */
+	/* newest first; consumer, under gen_version (odd while being changed); a store NULL: nothing
+	 * served since */
 	pg_atomic_uint32 gen_version;
 	KcfGeneration gens[KCF_GENERATIONS];
 
 	/*
-	 * The consumer's own: survive its restart. A store that is being filled and not yet served ("loading"),
-	 * retired ones that wait for pins.
+	 * The consumer's own: survive its restart. A store that is being filled and not yet served
+	 * ("loading"), retired ones that wait for pins.
 	 */
-	KcfStore   *loading;
-	uint64		loading_fingerprint;
+	KcfStore *loading;
+	uint64 loading_fingerprint;
 	struct
 	{
-		KcfStore   *store;
-		KcfSeq		until; /* free when every pin is beyond */
-	}			retired[KCF_GENERATIONS + 1];
+		KcfStore *store;
+		KcfSeq until; /* free when every pin is beyond */
+	} retired[KCF_GENERATIONS + 1];
 
-	/* partitions of the load in progress or, once ready, of the served generation; registry lock to follow the pointer */
-	KcfPartition *partitions;
-	int			npartitions;
-	int			partition_capacity;
+	/*
+	 * Partitions of the served generation, and of the load in progress, which become the served
+	 * ones with their store. Consumer; registry lock to follow the pointer.
+	 */
+	KcfPartitions followed;
+	KcfPartitions load;
 
 	pg_atomic_uint32 counters_version; /* odd while being changed */
 	KcfCounters counters;
-	KcfAccount	account;
+	KcfAccount account;
 	struct KcfErrorLog *errors; /* errlog.h; arena */
 } KcfTable;
 
 typedef enum KcfDatabaseState
 {
-	KCF_DATABASE_NEW,	   /* to be visited */
+	KCF_DATABASE_NEW,      /* to be visited */
 	KCF_DATABASE_STARTING, /* its consumers are being started */
 	KCF_DATABASE_ABSENT,   /* visited: the extension is not there */
 	KCF_DATABASE_RUNNING,
 	KCF_DATABASE_WITHDRAWN, /* a command needs the database without our workers */
-	KCF_DATABASE_BACKOFF	/* failed, to be started again at retry_at */
+	KCF_DATABASE_BACKOFF    /* failed, to be started again at retry_at */
 } KcfDatabaseState;
 
 /* All under the registry lock. */
 typedef struct KcfWorker
 {
-	int			pid; /* 0: not running; the worker itself */
-	Latch	   *latch;
-	TimestampTz started_at;	 /* kept after its exit */
-	bool		failed;		 /* how it last left; the worker itself */
-	int			restarts;	 /* after failures; launcher */
-	TimestampTz retry_at;	 /* not to be started before; launcher */
-	int			backoff_ms;	 /* launcher */
-	char		state[32];	 /* in a word; worker while it runs, else launcher */
-	char		text[256];	 /* what there is to say about it, or empty */
+	int pid; /* 0: not running; the worker itself */
+	Latch *latch;
+	TimestampTz started_at; /* kept after its exit */
+	bool failed;            /* how it last left; the worker itself */
+	int restarts;           /* after failures; launcher */
+	TimestampTz retry_at;   /* not to be started before; launcher */
+	int backoff_ms;         /* launcher */
+	char state[32];         /* in a word; worker while it runs, else launcher */
+	char text[256];         /* what there is to say about it, or empty */
 } KcfWorker;
 
 typedef struct KcfDatabase
 {
-	Oid			dboid; /* InvalidOid: free slot. Launcher, registry lock */
-	char		name[NAMEDATALEN];
+	Oid dboid; /* InvalidOid: free slot. Launcher, registry lock */
+	char name[NAMEDATALEN];
 	KcfDatabaseState state; /* launcher and the visiting consumer, registry lock */
-	int			withdrawals; /* commands that hold our workers off; registry lock */
-	bool		visited;	 /* a consumer has been there and said what it found; registry lock */
-	KcfWorker	consumers[KCF_MAX_CLOCKS]; /* registry lock */
-	ConditionVariable exited;	/* broadcast when one of the consumers is gone */
-	pg_atomic_uint32 ddl;		/* counted up at commit of DDL that may concern us */
-	ConditionVariable changed;	/* broadcast when a table's state or, with waiters, its position changed */
-	pg_atomic_uint32 waiters;	/* backends that sleep on it: publish broadcasts only then */
+	int withdrawals;        /* commands that hold our workers off; registry lock */
+	bool visited;           /* a consumer has been there and said what it found; registry lock */
+	KcfWorker consumers[KCF_MAX_CLOCKS]; /* registry lock */
+	ConditionVariable exited;            /* broadcast when one of the consumers is gone */
+	pg_atomic_uint32 ddl;                /* counted up at commit of DDL that may concern us */
+	ConditionVariable
+		changed; /* broadcast when a table's state or, with waiters, its position changed */
+	pg_atomic_uint32 waiters; /* backends that sleep on it: publish broadcasts only then */
 } KcfDatabase;
 
 extern LWLock *kcf_registry_lock;
@@ -158,26 +172,29 @@ extern Size kcf_tables_shmem_size(void);
 extern void kcf_tables_shmem_init(void);
 
 /* ---- databases ---- */
-extern int	kcf_database_find(Oid dboid); /* slot number or -1; no lock needed */
+extern int kcf_database_find(Oid dboid); /* slot number or -1; no lock needed */
 extern KcfDatabase *kcf_database(int database);
 /* This backend's database slot (cached), -1 when no consumer was ever there. */
-extern int	kcf_my_database(void);
-/* Consumer: what it found when it came. Where the extension is not (or no more), it then exits with 0. */
+extern int kcf_my_database(void);
+/* Consumer: what it found when it came. Where the extension is not (or no more), it then exits with
+ * 0. */
 extern void kcf_database_report(int database, bool has_extension);
 /* Wake the consumers of a database, or the launcher when there is none. */
 extern void kcf_database_wake(Oid dboid);
 /* DDL that may concern the cached tables of a database was committed. */
 extern void kcf_database_ddl(Oid dboid);
 
-/* Launcher: a slot for a database (-1: all taken), and giving it and what is left of its tables back. */
-extern int	kcf_database_claim(Oid dboid, const char *name);
+/* Launcher: a slot for a database (-1: all taken), and giving it and what is left of its tables
+ * back. */
+extern int kcf_database_claim(Oid dboid, const char *name);
 extern void kcf_database_free(int database);
 
 /*
- * Withdrawal: while a command needs the database for itself no process of ours is there. Counted, so that
- * several commands may ask. Returns the slot, -1 when there is nobody to hold off; tells the consumers to leave.
+ * Withdrawal: while a command needs the database for itself no process of ours is there. Counted,
+ * so that several commands may ask. Returns the slot, -1 when there is nobody to hold off; tells
+ * the consumers to leave.
  */
-extern int	kcf_database_withdraw(Oid dboid, const char *name);
+extern int kcf_database_withdraw(Oid dboid, const char *name);
 extern bool kcf_database_left(int database); /* are they all gone? */
 extern void kcf_database_restore(int database, Oid dboid);
 
@@ -192,43 +209,51 @@ extern void kcf_launcher_visit(Oid dboid);
 /* Launcher: next of these; *all: they were too many to remember. false: no more. */
 extern bool kcf_launcher_next_visit(Oid *dboid, bool *all);
 /*
- * A worker comes (database -1: the launcher); false: it must not run now and exits with 0. Its pid and latch
- * are taken away when it has left its database.
+ * A worker comes (database -1: the launcher); false: it must not run now and exits with 0. Its pid
+ * and latch are taken away when it has left its database.
  */
 extern bool kcf_worker_enter(int database, int number, Oid dboid);
 /* What kafka_cache.workers shows of this process. */
-extern void kcf_worker_say(const char *state, const char *fmt,...) pg_attribute_printf(2, 3);
+extern void kcf_worker_say(const char *state, const char *fmt, ...) pg_attribute_printf(2, 3);
 
 /* ---- tables ---- */
-extern KcfTable *kcf_table_find(Oid dboid, Oid relid); /* cached per backend; stable while the relation is locked */
+extern KcfTable *
+kcf_table_find(Oid dboid, Oid relid); /* cached per backend; stable while the relation is locked */
 /* Consumer; NULL: kafka_cache.max_tables reached. */
 extern KcfTable *kcf_table_create(Oid dboid, Oid relid, int database, int clock);
 /* Consumer or launcher; nothing of it may be pinned. */
 extern void kcf_table_drop(KcfTable *table);
 extern KcfTable *kcf_table_at(int i); /* i < kcf_guc_max_tables; check relid under the lock */
-extern int	kcf_table_count(void);	  /* those in use */
+extern int kcf_table_count(void);     /* those in use */
 extern const char *kcf_table_state_name(KcfTableState state);
 /* fmt NULL: nothing to say about it. Wakes those who wait for it when something changed. */
-extern void kcf_table_set_state(KcfTable *table, KcfTableState state, const char *fmt,...) pg_attribute_printf(3, 4);
+extern void kcf_table_set_state(KcfTable *table, KcfTableState state, const char *fmt, ...)
+	pg_attribute_printf(3, 4);
 extern void kcf_table_set_identity(KcfTable *table, Oid owner, const char *topic);
 /*
- * Consumer: room for n partitions, new ones zeroed with target and high unknown; 0 forgets them all.
- * false: no memory. The array may move.
+ * Consumer: room for n partitions in table->followed or table->load, new ones zeroed with target
+ * and high unknown; 0 forgets them all. false: no memory. The array may move.
  */
-extern bool kcf_table_set_partitions(KcfTable *table, int n);
+extern bool kcf_table_set_partitions(KcfTable *table, KcfPartitions *partitions, int n);
 
 /* The store that a reader of this definition sees at seq, NULL: none. Under a pin. */
 extern KcfStore *kcf_table_store(KcfTable *table, uint64 fingerprint, KcfSeq seq);
-/* Consumer: the store being filled, not served yet; replaces and destroys a previous one. NULL: none. */
+/*
+ * Consumer: the store being filled, not served yet; replaces and destroys a previous one and
+ * forgets its partitions. NULL: none.
+ */
 extern void kcf_table_load(KcfTable *table, KcfStore *store, uint64 fingerprint);
 /*
- * Consumer: serve this store from sequence since on; the previous ones stay for older pins. When it is the
- * one being loaded, that becomes none. false, and nothing is done: so many older ones are still pinned that
- * there is no place; sweep and try again.
+ * Consumer: serve this store from sequence since on; the previous ones stay for older pins. When it
+ * is the one being loaded, that becomes none and its partitions the followed ones. false, and
+ * nothing is done: so many older ones are still pinned that there is no place; sweep and try again.
  */
 extern bool kcf_table_serve(KcfTable *table, KcfStore *store, KcfSeq since, uint64 fingerprint);
-/* Consumer: forget served generations (definition changed), keep them for pins only. */
+/* Consumer: forget the served generation and its partitions (definition changed), keep it for pins
+ * only. */
 extern void kcf_table_withdraw(KcfTable *table, KcfSeq since);
+/* Is a generation served? (Of whatever definition.) */
+extern bool kcf_table_is_served(KcfTable *table);
 /* Consumer: destroy the stores that no pin needs any more; true: some are still needed. */
 extern bool kcf_table_sweep(KcfTable *table, KcfSeq min_pinned);
 extern void kcf_table_counters(KcfTable *table, KcfCounters *counters);

@@ -2,10 +2,11 @@
  * registry_tables.c
  *		The cached tables: their slots, states and counters, and which store a reader sees.
  *
- * A store is reachable from three places: the generations (what readers look up), "loading" (what the consumer
- * fills) and "retired" (no more served, perhaps pinned). One that is retired may still be found among the
- * generations by readers of older sequences; when the last pin is gone it leaves both. Pointers change under
- * the exclusive registry lock, so who holds it shared may follow them without a pin, as the views do.
+ * A store is reachable from three places: the generations (what readers look up), "loading" (what
+ *the consumer fills) and "retired" (no more served, perhaps pinned). One that is retired may still
+ *be found among the generations by readers of older sequences; when the last pin is gone it leaves
+ *both. Pointers change under the exclusive registry lock, so who holds it shared may follow them
+ *without a pin, as the views do.
  */
 #include "postgres.h"
 
@@ -45,7 +46,7 @@ kcf_tables_shmem_size(void)
 void
 kcf_tables_shmem_init(void)
 {
-	bool		found;
+	bool found;
 
 	tables = ShmemInitStruct("kafka_cache tables", kcf_tables_shmem_size(), &found);
 	if (found)
@@ -53,7 +54,7 @@ kcf_tables_shmem_init(void)
 	memset(tables, 0, kcf_tables_shmem_size());
 	for (int i = 0; i < kcf_guc_max_tables; i++)
 	{
-		KcfTable   *table = &tables[i];
+		KcfTable *table = &tables[i];
 
 		pg_atomic_init_u32(&table->state, KCF_TABLE_STARTING);
 		pg_atomic_init_u32(&table->reload_wanted, 0);
@@ -76,7 +77,7 @@ kcf_table_at(int i)
 int
 kcf_table_count(void)
 {
-	int			count = 0;
+	int count = 0;
 
 	for (int i = 0; i < kcf_guc_max_tables; i++)
 		count += OidIsValid(tables[i].relid) ? 1 : 0;
@@ -116,12 +117,12 @@ kcf_table_find(Oid dboid, Oid relid)
 {
 	typedef struct Known
 	{
-		Oid			relid;
-		KcfTable   *table;
+		Oid relid;
+		KcfTable *table;
 	} Known;
 	static HTAB *known = NULL;
-	Known	   *entry;
-	KcfTable   *table;
+	Known *entry;
+	KcfTable *table;
 
 	if (dboid != MyDatabaseId)
 		return search(dboid, relid);
@@ -137,7 +138,7 @@ kcf_table_find(Oid dboid, Oid relid)
 	{
 		if (known == NULL)
 		{
-			HASHCTL		ctl = { .keysize = sizeof(Oid), .entrysize = sizeof(Known) };
+			HASHCTL ctl = { .keysize = sizeof(Oid), .entrysize = sizeof(Known) };
 
 			known = hash_create("kafka_cache tables", 16, &ctl, HASH_ELEM | HASH_BLOBS);
 		}
@@ -150,7 +151,7 @@ kcf_table_find(Oid dboid, Oid relid)
 KcfTable *
 kcf_table_create(Oid dboid, Oid relid, int database, int clock)
 {
-	KcfTable   *table;
+	KcfTable *table;
 
 	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
 	table = search(dboid, relid);
@@ -169,9 +170,8 @@ kcf_table_create(Oid dboid, Oid relid, int database, int clock)
 		table->loading = NULL;
 		table->loading_fingerprint = 0;
 		memset(table->retired, 0, sizeof(table->retired));
-		table->partitions = NULL;
-		table->npartitions = 0;
-		table->partition_capacity = 0;
+		memset(&table->followed, 0, sizeof(KcfPartitions));
+		memset(&table->load, 0, sizeof(KcfPartitions));
 		memset(&table->counters, 0, sizeof(table->counters));
 		pg_atomic_write_u64(&table->account.bytes, 0);
 		pg_atomic_write_u64(&table->account.limit, 0);
@@ -199,16 +199,26 @@ collect(KcfStore **stores, int n, KcfStore *store)
 	return n + 1;
 }
 
+static void
+free_partitions(KcfTable *table, const KcfPartitions *partitions)
+{
+	if (partitions->array)
+		kcf_arena_free(&table->account, partitions->array,
+					   partitions->capacity * sizeof(KcfPartition));
+}
+
 void
 kcf_table_drop(KcfTable *table)
 {
-	KcfStore   *stores[KCF_GENERATIONS + NRETIRED + 1];
-	int			n = 0;
-	KcfPartition *partitions;
+	KcfStore *stores[KCF_GENERATIONS + NRETIRED + 1];
+	int n = 0;
+	KcfPartitions followed;
+	KcfPartitions load;
 	struct KcfErrorLog *errors;
-	uint64		left;
+	uint64 left;
 
-	/* Hide it first. The slot stays taken, by its dboid, until all is freed: the account lies in it. */
+	/* Hide it first. The slot stays taken, by its dboid, until all is freed: the account lies in
+	 * it. */
 	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
 	table->relid = InvalidOid;
 	for (int i = 0; i < KCF_GENERATIONS; i++)
@@ -219,9 +229,10 @@ kcf_table_drop(KcfTable *table)
 	memset(table->gens, 0, sizeof(table->gens));
 	memset(table->retired, 0, sizeof(table->retired));
 	table->loading = NULL;
-	partitions = table->partitions;
-	table->partitions = NULL;
-	table->npartitions = 0;
+	followed = table->followed;
+	load = table->load;
+	memset(&table->followed, 0, sizeof(KcfPartitions));
+	memset(&table->load, 0, sizeof(KcfPartitions));
 	errors = table->errors;
 	table->errors = NULL;
 	LWLockRelease(kcf_registry_lock);
@@ -231,14 +242,13 @@ kcf_table_drop(KcfTable *table)
 		kcf_store_destroy(stores[i], &table->account);
 	if (errors)
 		kcf_errlog_destroy(errors, &table->account);
-	if (partitions)
-		kcf_arena_free(&table->account, partitions, table->partition_capacity * sizeof(KcfPartition));
+	free_partitions(table, &followed);
+	free_partitions(table, &load);
 	left = pg_atomic_read_u64(&table->account.bytes);
 	if (left != 0)
 		elog(LOG, "kafka_cache: a dropped table left " UINT64_FORMAT " bytes behind", left);
 
 	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
-	table->partition_capacity = 0;
 	table->dboid = InvalidOid;
 	LWLockRelease(kcf_registry_lock);
 }
@@ -246,15 +256,15 @@ kcf_table_drop(KcfTable *table)
 /* ---- what it is and how it does ---- */
 
 void
-kcf_table_set_state(KcfTable *table, KcfTableState state, const char *fmt,...)
+kcf_table_set_state(KcfTable *table, KcfTableState state, const char *fmt, ...)
 {
-	char		text[sizeof(table->text)];
-	bool		changed;
+	char text[sizeof(table->text)];
+	bool changed;
 
 	text[0] = '\0';
 	if (fmt)
 	{
-		va_list		args;
+		va_list args;
 
 		va_start(args, fmt);
 		vsnprintf(text, sizeof(text), fmt, args);
@@ -282,30 +292,31 @@ kcf_table_set_identity(KcfTable *table, Oid owner, const char *topic)
 }
 
 bool
-kcf_table_set_partitions(KcfTable *table, int n)
+kcf_table_set_partitions(KcfTable *table, KcfPartitions *partitions, int n)
 {
-	KcfPartition *old = NULL;
-	KcfPartition *new = NULL;
-	int			old_capacity = table->partition_capacity;
+	KcfPartitions old = *partitions;
+	KcfPartition *array = old.array;
 
-	if (n > old_capacity)
+	if (n > old.capacity)
 	{
-		new = kcf_arena_alloc(&table->account, n * sizeof(KcfPartition));
-		if (new == NULL)
+		array = kcf_arena_alloc(&table->account, n * sizeof(KcfPartition));
+		if (array == NULL)
 			return false;
 	}
+	else if (n == 0)
+		array = NULL;
+
 	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
-	if (new)
+	if (array != old.array)
 	{
-		old = table->partitions;
-		if (old)
-			memcpy(new, old, table->npartitions * sizeof(KcfPartition));
-		table->partitions = new;
-		table->partition_capacity = n;
+		if (array && old.array)
+			memcpy(array, old.array, old.n * sizeof(KcfPartition));
+		partitions->array = array;
+		partitions->capacity = n;
 	}
-	for (int i = table->npartitions; i < n; i++)
+	for (int i = old.n; i < n; i++)
 	{
-		KcfPartition *p = &table->partitions[i];
+		KcfPartition *p = &array[i];
 
 		pg_atomic_init_u64(&p->next, 0);
 		pg_atomic_init_u64(&p->low, 0);
@@ -313,16 +324,10 @@ kcf_table_set_partitions(KcfTable *table, int n)
 		pg_atomic_init_u64(&p->high, PG_UINT64_MAX);
 		pg_atomic_init_u64(&p->start, 0);
 	}
-	table->npartitions = n;
-	if (n == 0)
-	{
-		old = table->partitions;
-		table->partitions = NULL;
-		table->partition_capacity = 0;
-	}
+	partitions->n = n;
 	LWLockRelease(kcf_registry_lock);
-	if (old)
-		kcf_arena_free(&table->account, old, old_capacity * sizeof(KcfPartition));
+	if (array != old.array)
+		free_partitions(table, &old);
 	return true;
 }
 
@@ -331,7 +336,7 @@ kcf_table_counters(KcfTable *table, KcfCounters *counters)
 {
 	for (;;)
 	{
-		uint32		before = pg_atomic_read_u32(&table->counters_version);
+		uint32 before = pg_atomic_read_u32(&table->counters_version);
 
 		pg_read_barrier();
 		*counters = table->counters;
@@ -359,8 +364,8 @@ kcf_table_store(KcfTable *table, uint64 fingerprint, KcfSeq seq)
 {
 	for (;;)
 	{
-		uint32		before = pg_atomic_read_u32(&table->gen_version);
-		KcfStore   *store = NULL;
+		uint32 before = pg_atomic_read_u32(&table->gen_version);
+		KcfStore *store = NULL;
 
 		pg_read_barrier();
 		for (int i = 0; i < KCF_GENERATIONS; i++)
@@ -386,7 +391,7 @@ kcf_table_store(KcfTable *table, uint64 fingerprint, KcfSeq seq)
 void
 kcf_table_load(KcfTable *table, KcfStore *store, uint64 fingerprint)
 {
-	KcfStore   *old;
+	KcfStore *old;
 
 	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
 	old = table->loading;
@@ -394,14 +399,17 @@ kcf_table_load(KcfTable *table, KcfStore *store, uint64 fingerprint)
 	table->loading_fingerprint = fingerprint;
 	LWLockRelease(kcf_registry_lock);
 	if (old && old != store)
+	{
+		kcf_table_set_partitions(table, &table->load, 0);
 		kcf_store_destroy(old, &table->account);
+	}
 }
 
 /* Under the exclusive lock. */
 static int
 retired_places(const KcfTable *table)
 {
-	int			places = 0;
+	int places = 0;
 
 	for (int i = 0; i < (int) NRETIRED; i++)
 		places += table->retired[i].store == NULL ? 1 : 0;
@@ -438,7 +446,8 @@ push(KcfTable *table, KcfStore *store, KcfSeq since, uint64 fingerprint)
 bool
 kcf_table_serve(KcfTable *table, KcfStore *store, KcfSeq since, uint64 fingerprint)
 {
-	bool		done = false;
+	bool done = false;
+	KcfPartitions old = { 0 };
 
 	Assert(since > 0 && store != NULL);
 	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
@@ -451,10 +460,16 @@ kcf_table_serve(KcfTable *table, KcfStore *store, KcfSeq since, uint64 fingerpri
 		push(table, store, since, fingerprint);
 		pg_atomic_fetch_add_u32(&table->gen_version, 1);
 		if (table->loading == store)
+		{
 			table->loading = NULL;
+			old = table->followed;
+			table->followed = table->load;
+			memset(&table->load, 0, sizeof(KcfPartitions));
+		}
 		done = true;
 	}
 	LWLockRelease(kcf_registry_lock);
+	free_partitions(table, &old);
 	return done;
 }
 
@@ -470,16 +485,24 @@ kcf_table_withdraw(KcfTable *table, KcfSeq since)
 		pg_atomic_fetch_add_u32(&table->gen_version, 1);
 	}
 	LWLockRelease(kcf_registry_lock);
+	kcf_table_set_partitions(table, &table->followed, 0);
+}
+
+bool
+kcf_table_is_served(KcfTable *table)
+{
+	/* Its newest generation is published, or the consumer would not have told anybody of it. */
+	return *(KcfStore *volatile *) &table->gens[0].store != NULL;
 }
 
 bool
 kcf_table_sweep(KcfTable *table, KcfSeq min_pinned)
 {
-	bool		left = false;
+	bool left = false;
 
 	for (int i = 0; i < (int) NRETIRED; i++)
 	{
-		KcfStore   *store = table->retired[i].store;
+		KcfStore *store = table->retired[i].store;
 
 		if (store == NULL)
 			continue;

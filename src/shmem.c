@@ -17,18 +17,18 @@
 
 typedef struct Part
 {
-	Size		(*size) (void);
-	void		(*init) (void);
+	Size (*size)(void);
+	void (*init)(void);
 } Part;
 
 static Part parts[MAX_PARTS];
-static int	nparts;
+static int nparts;
 
 static shmem_request_hook_type prev_shmem_request_hook;
 static shmem_startup_hook_type prev_shmem_startup_hook;
 
 void
-kcf_shmem_add(Size (*size) (void), void (*init) (void))
+kcf_shmem_add(Size (*size)(void), void (*init)(void))
 {
 	if (nparts == MAX_PARTS)
 		elog(FATAL, "too many parts of shared memory");

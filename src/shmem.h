@@ -12,10 +12,10 @@
 #define KCF_SHMEM_H
 
 /*
- * A part: how much it needs, asked once all settings are known, and its set-up with ShmemInitStruct. Parts
- * are set up in the order in which they were added.
+ * A part: how much it needs, asked once all settings are known, and its set-up with
+ * ShmemInitStruct. Parts are set up in the order in which they were added.
  */
-extern void kcf_shmem_add(Size (*size) (void), void (*init) (void));
+extern void kcf_shmem_add(Size (*size)(void), void (*init)(void));
 /* From _PG_init, after the last part. */
 extern void kcf_shmem_init(void);
 

@@ -1,6 +1,7 @@
 /*
  * stubs.c
- *		Stand-ins for what is being built: weak, so that the real ones take over as they come. To be deleted.
+ *		Stand-ins for what is being built: weak, so that the real ones take over as they come. To be
+ *deleted.
  */
 #include "postgres.h"
 
@@ -87,8 +88,8 @@ kafkaCacheGetForeignPaths(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntab
 }
 
 WEAK ForeignScan *
-kafkaCacheGetForeignPlan(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid, ForeignPath *best_path,
-						 List *tlist, List *scan_clauses, Plan *outer_plan)
+kafkaCacheGetForeignPlan(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid,
+						 ForeignPath *best_path, List *tlist, List *scan_clauses, Plan *outer_plan)
 {
 	NOT_YET;
 	return NULL;
@@ -135,7 +136,8 @@ kafkaCacheInitializeDSMForeignScan(ForeignScanState *node, ParallelContext *pcxt
 }
 
 WEAK void
-kafkaCacheReInitializeDSMForeignScan(ForeignScanState *node, ParallelContext *pcxt, void *coordinate)
+kafkaCacheReInitializeDSMForeignScan(ForeignScanState *node, ParallelContext *pcxt,
+									 void *coordinate)
 {
 }
 
@@ -150,7 +152,8 @@ kafkaCacheExplainForeignScan(ForeignScanState *node, struct ExplainState *es)
 }
 
 WEAK bool
-kafkaCacheAnalyzeForeignTable(Relation relation, AcquireSampleRowsFunc *func, BlockNumber *totalpages)
+kafkaCacheAnalyzeForeignTable(Relation relation, AcquireSampleRowsFunc *func,
+							  BlockNumber *totalpages)
 {
 	return false;
 }
@@ -159,24 +162,24 @@ kafkaCacheAnalyzeForeignTable(Relation relation, AcquireSampleRowsFunc *func, Bl
 WEAK void
 kcf_consumer_main(Datum arg)
 {
-	int			database = DatumGetInt32(arg) >> 8;
-	uint32		ddl = 0;
+	int database = DatumGetInt32(arg) >> 8;
+	uint32 ddl = 0;
 
 	kcf_proc_start("consumer");
 	kcf_proc_connect(database);
 	for (;;)
 	{
-		bool		present;
-		ListCell   *lc;
+		bool present;
+		ListCell *lc;
 
 		ddl = pg_atomic_read_u32(&kcf_database(database)->ddl);
 		StartTransactionCommand();
 		present = kcf_catalog_has_extension();
 		if (present)
 		{
-			foreach(lc, kcf_catalog_tables())
+			foreach (lc, kcf_catalog_tables())
 			{
-				KcfTable   *table = kcf_table_create(MyDatabaseId, lfirst_oid(lc), database, 0);
+				KcfTable *table = kcf_table_create(MyDatabaseId, lfirst_oid(lc), database, 0);
 
 				if (table)
 					kcf_table_set_state(table, KCF_TABLE_CONNECTING, "nothing is built yet");

@@ -2,10 +2,10 @@
  * withdraw.c
  *		Getting our workers out of the way of commands that want a database for themselves.
  *
- * DROP DATABASE, ALTER DATABASE … RENAME and SET TABLESPACE, and CREATE DATABASE … TEMPLATE fail after five
- * seconds when anybody is connected to the database. Our consumers are sent away before the command runs, and
- * are given back when its transaction ends, however it ends. Only who may run the command can do that, or
- * anybody could disturb anybody's cache by a command that is refused.
+ * DROP DATABASE, ALTER DATABASE … RENAME and SET TABLESPACE, and CREATE DATABASE … TEMPLATE fail
+ *after five seconds when anybody is connected to the database. Our consumers are sent away before
+ *the command runs, and are given back when its transaction ends, however it ends. Only who may run
+ *the command can do that, or anybody could disturb anybody's cache by a command that is refused.
  */
 #include "postgres.h"
 
@@ -35,12 +35,12 @@
 #define MAX_HELD 8
 typedef struct Held
 {
-	int			database;
-	Oid			dboid;
+	int database;
+	Oid dboid;
 } Held;
 
 static Held held[MAX_HELD];
-static int	nheld = 0;
+static int nheld = 0;
 
 static ProcessUtility_hook_type prev_process_utility;
 
@@ -71,11 +71,11 @@ give_back_at_exit(int code, Datum arg)
 static const char *
 option_string(List *options, const char *name)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, options)
+	foreach (lc, options)
 	{
-		DefElem    *def = lfirst_node(DefElem, lc);
+		DefElem *def = lfirst_node(DefElem, lc);
 
 		if (strcmp(def->defname, name) == 0 && def->arg)
 			return defGetString(def);
@@ -86,8 +86,8 @@ option_string(List *options, const char *name)
 static bool
 is_template(Oid dboid)
 {
-	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(dboid));
-	bool		result = false;
+	HeapTuple tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(dboid));
+	bool result = false;
 
 	if (HeapTupleIsValid(tuple))
 	{
@@ -101,7 +101,7 @@ is_template(Oid dboid)
 static Oid
 wanted_database(Node *parsetree, const char **name)
 {
-	Oid			dboid;
+	Oid dboid;
 
 	switch (nodeTag(parsetree))
 	{
@@ -111,7 +111,8 @@ wanted_database(Node *parsetree, const char **name)
 			break;
 
 		case T_RenameStmt:
-			if (castNode(RenameStmt, parsetree)->renameType != OBJECT_DATABASE || !have_createdb_privilege())
+			if (castNode(RenameStmt, parsetree)->renameType != OBJECT_DATABASE ||
+				!have_createdb_privilege())
 				return InvalidOid;
 			*name = castNode(RenameStmt, parsetree)->subname;
 			dboid = get_database_oid(*name, true);
@@ -146,7 +147,7 @@ static void
 withdraw(Oid dboid, const char *name)
 {
 	static bool at_exit = false;
-	int			database;
+	int database;
 	TimestampTz deadline;
 
 	if (nheld == MAX_HELD)
@@ -167,7 +168,7 @@ withdraw(Oid dboid, const char *name)
 	ConditionVariablePrepareToSleep(&kcf_database(database)->exited);
 	while (!kcf_database_left(database))
 	{
-		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
 		if (left <= 0)
 		{
@@ -181,19 +182,19 @@ withdraw(Oid dboid, const char *name)
 }
 
 static void
-process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
-				ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+				ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *env,
+				DestReceiver *dest, QueryCompletion *qc)
 {
 	const char *name;
-	Oid			dboid = InvalidOid;
+	Oid dboid = InvalidOid;
 
 	/*
-	 * Our own database cannot be had while we are in it. Most of these commands refuse to run in a transaction
-	 * block; then nobody needs to leave.
+	 * Our own database cannot be had while we are in it. Most of these commands refuse to run in a
+	 * transaction block; then nobody needs to leave.
 	 */
-	if (!RecoveryInProgress() &&
-		(IsA(pstmt->utilityStmt, RenameStmt) ||
-		 (context == PROCESS_UTILITY_TOPLEVEL && !IsTransactionBlock())))
+	if (!RecoveryInProgress() && (IsA(pstmt->utilityStmt, RenameStmt) ||
+								  (context == PROCESS_UTILITY_TOPLEVEL && !IsTransactionBlock())))
 		dboid = wanted_database(pstmt->utilityStmt, &name);
 	if (OidIsValid(dboid) && dboid != MyDatabaseId)
 		withdraw(dboid, name);
