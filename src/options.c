@@ -122,6 +122,7 @@ static const Oid levels[] = { SERVER, MAPPING, TABLE, COLUMN };
 typedef struct Setting
 {
 	const KcfOption *option; /* never an alias */
+	const KcfOption *given;  /* perhaps an alias */
 	char *value;             /* canonical */
 } Setting;
 
@@ -386,8 +387,6 @@ refuse_mechanism(const KcfOption *option, const char *value)
 static void
 check_right(const KcfOption *option, const char *value, Oid owner)
 {
-	const char *variable;
-
 	if (superuser_arg(owner))
 		return;
 	if (option->right == KCF_RIGHT_READ_FILES &&
@@ -414,7 +413,17 @@ check_right(const KcfOption *option, const char *value, Oid owner)
 				 errdetail("It sends passwords over an open connection; only a server owned by a "
 						   "superuser may."),
 				 errhint("Use sasl_ssl.")));
-	if (option->type == KCF_VALUE_IDENTITY && kcf_option_is_foreign_variable(value, &variable))
+}
+
+/* May the owner send out what the variables of an identity stand for? Before anything is said of
+ * their values. */
+static void
+check_variables(const KcfOption *option, const char *value, Oid owner)
+{
+	const char *variable;
+
+	if (option->type == KCF_VALUE_IDENTITY && !superuser_arg(owner) &&
+		kcf_option_is_foreign_variable(value, &variable))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to use environment variable \"%s\" in option \"%s\"",
@@ -517,6 +526,24 @@ check_column(List *settings)
 						errhint("Only a key column can also be a member of the document.")));
 }
 
+/* PostgreSQL takes care of a name given twice; two names of one option are ours to see. */
+static void
+refuse_repetition(List *settings, const Setting *setting)
+{
+	ListCell *lc;
+
+	foreach (lc, settings)
+	{
+		Setting *other = lfirst(lc);
+
+		if (other->option == setting->option)
+			ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
+							errmsg("options \"%s\" and \"%s\" are the same", other->given->name,
+								   setting->given->name),
+							errhint("Give one of them.")));
+	}
+}
+
 /*
  * All checks of one object's options; what they mean comes back, as Settings. The owner's rights
  * count; an InvalidOid is for objects whose options need none.
@@ -539,18 +566,16 @@ check_options(List *options, Oid catalog, Oid owner)
 		if (option == NULL)
 			refuse_option(def->defname, catalog);
 		refuse_mechanism(option, raw);
+		if (OidIsValid(owner))
+			check_variables(option, raw, owner);
 
 		setting = palloc(sizeof(Setting));
 		setting->value = kcf_option_check_value(option, raw);
 		setting->option = option->alias_of ? find_option(option->alias_of, catalog) : option;
 		if (OidIsValid(owner))
 			check_right(option, setting->value, owner);
-		if (setting_of(settings, setting->option->name))
-			ereport(
-				ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("option \"%s\" provided more than once", setting->option->name),
-				 option->alias_of ? errdetail("\"%s\" is another name of it.", option->name) : 0));
+		setting->given = option;
+		refuse_repetition(settings, setting);
 		settings = lappend(settings, setting);
 	}
 
@@ -559,7 +584,7 @@ check_options(List *options, Oid catalog, Oid owner)
 			!setting_of(settings, table[i].name))
 			ereport(ERROR, (errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
 							errmsg("missing option \"%s\"", table[i].name),
-							errhint("Expected is %s.", kcf_option_expected(&table[i]))));
+							errhint("The value must be %s.", kcf_option_expected(&table[i]))));
 
 	if (catalog == SERVER)
 		check_server(settings);

@@ -473,7 +473,7 @@ kcf_option_check_value(const KcfOption *option, const char *value)
 				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 				 show ? errmsg("invalid value for option \"%s\": \"%s\"", option->name, value)
 					  : errmsg("invalid value for option \"%s\"", option->name),
-				 errhint("Expected is %s.", kcf_option_expected(option))));
+				 errhint("The value must be %s.", kcf_option_expected(option))));
 	}
 	return canonical;
 }
