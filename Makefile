@@ -17,12 +17,13 @@ PG_CPPFLAGS = -I$(srcdir)/src -DKCF_VERSION='"$(EXTVERSION)"' \
 PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
               -Wno-declaration-after-statement $(PG_CFLAGS_EXTRA)
 SHLIB_LINK  = $(shell $(PKG_CONFIG) --libs rdkafka jansson 2>/dev/null)
-with_llvm   = no
+override with_llvm = no
 EXTRA_CLEAN = build compile_commands.json
 
-# The targets of this house install what they need and call make again for what PGXS does, so they
+# The targets of this house install what they need and call make again for what PGXS does: so they
 # work before there is a PGXS, and `check` is ours.
-HOUSE = private setup tools help
+HOUSE = help demo dev check check-style unit regress isolation tap check-long bench \
+        setup private tools jars compdb dist
 
 ifeq ($(filter $(HOUSE) build/bin/%,$(MAKECMDGOALS)),)
 
@@ -37,18 +38,73 @@ $(OBJS): $(wildcard src/*.h)
 
 else
 
+# Steps of one target follow each other; what can run at once runs at once inside them.
+.NOTPARALLEL:
+.PHONY: $(HOUSE)
+AGAIN = @$(MAKE) --no-print-directory -s
+
 .DEFAULT:
-	@$(MAKE) --no-print-directory $@
+	$(AGAIN) $@
 
 help:
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
+
+demo: ## see it work: a broker, a private PostgreSQL, the sample tables (KAFKA=real: with Apache Kafka)
+	@examples/demo $(if $(filter real,$(KAFKA)),--real)
+
+dev: ## the same, and psql stays open
+	@examples/demo --stay $(if $(filter real,$(KAFKA)),--real)
+
+check: ## every test; the last line counts them
+	@test/setup build check kafka
+	$(AGAIN) private tools jars
+	@test/run style unit regress isolation tap
+
+# T=part of a name chooses tests: make regress T=options
+check-style: ## the rules of docs/architecture.md
+	$(AGAIN) private
+	@test/run style
+
+unit: setup ## C without a server
+	@test/run unit
+
+regress: private tools ## SQL and its expected output
+	@test/run regress:$(T)
+
+isolation: private tools ## several sessions at once
+	@test/run isolation:$(T)
+
+tap: ## servers, brokers, crashes
+	@test/setup build check kafka
+	$(AGAIN) private tools jars
+	@test/run tap:$(T)
+
+check-long: ## what takes too long for every day
+	@test/setup build check kafka
+	$(AGAIN) private tools jars
+	@test/run long:$(T)
+
+bench: private tools ## measure (bench/README.md)
+	@bench/run $(T)
 
 setup: ## install what building and checking need (Debian)
 	@test/setup build check
 
 private: setup ## a private PostgreSQL in build/pg<major> with the extension installed
-	@$(MAKE) --no-print-directory -s all
+	$(AGAIN) -j$(shell nproc) all
 	@test/pg install
+
+jars: ## Apache Kafka's jars, for the tests
+	@test/kafka jars 3.9.1 4.1.1 >/dev/null
+
+compdb: setup ## compile_commands.json, for editors
+	@test/compdb
+
+dist: ## the release as an archive for PGXN, from the last commit
+	@mkdir -p build
+	git archive --format=zip --prefix=$(EXTENSION)-$(DISTVERSION)/ -o build/$(EXTENSION)-$(DISTVERSION).zip HEAD
+
+DISTVERSION = $(shell sed -n '/"provides"/,$$d; s/^ *"version": *"\(.*\)",/\1/p' META.json)
 
 # --- programs of the tests -----------------------------------------------------------------------
 
@@ -56,13 +112,12 @@ TOOLS       = build/bin/mock_kafka build/bin/kafka_admin build/bin/producer
 TOOL_COMMON = test/line.c test/produce.c
 TOOL_CFLAGS = -std=gnu11 -O2 -g -Wall -Wextra $(PG_CFLAGS_EXTRA)
 
-tools: setup ## the mock broker and the clients the tests use, in build/bin
-	@$(MAKE) --no-print-directory -s $(TOOLS)
+tools: setup ## the mock broker and the clients that tests use, in build/bin
+	$(AGAIN) $(TOOLS)
 
 build/bin/%: test/%.c $(TOOL_COMMON) $(wildcard test/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(TOOL_CFLAGS) $(shell $(PKG_CONFIG) --cflags rdkafka) $< $(TOOL_COMMON) -o $@ \
 		$(shell $(PKG_CONFIG) --libs rdkafka)
 
-.PHONY: $(HOUSE)
 endif

@@ -45,6 +45,7 @@ producer_new(const char *brokers, const char *const *settings)
 	static const char *const common[] = { "partitioner=murmur2_random",
 										  "linger.ms=0",
 										  "acks=all",
+										  "isolation.level=read_uncommitted",
 										  "enable.idempotence=false",
 										  "message.max.bytes=100000000",
 										  "log_level=2",
@@ -247,6 +248,42 @@ produce_many(rd_kafka_t *rk, const Word *words, int count, FILE *out)
 		fprintf(out, "ok %lld\n", total);
 }
 
+/* The last offset of every partition: one before its high watermark. */
+static void
+tell_position(rd_kafka_t *rk, const char *name, FILE *out)
+{
+	const struct rd_kafka_metadata *md;
+	rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, name, NULL);
+	rd_kafka_resp_err_t err = rd_kafka_metadata(rk, 0, topic, &md, 10000);
+	int64_t ends[LINE_MAX_WORDS];
+	int count = 0;
+
+	rd_kafka_topic_destroy(topic);
+	if (!err)
+	{
+		err = md->topics[0].err;
+		count = md->topics[0].partition_cnt;
+		if (count > LINE_MAX_WORDS)
+			err = RD_KAFKA_RESP_ERR__INVALID_ARG;
+		rd_kafka_metadata_destroy(md);
+	}
+	for (int i = 0; i < count && !err; i++)
+	{
+		int64_t low;
+
+		err = rd_kafka_query_watermark_offsets(rk, name, i, &low, &ends[i], 10000);
+	}
+	if (err)
+	{
+		fprintf(out, "error %s\n", rd_kafka_err2str(err));
+		return;
+	}
+	fprintf(out, "ok {");
+	for (int i = 0; i < count; i++)
+		fprintf(out, "%s\"%d\": %lld", i > 0 ? ", " : "", i, (long long) ends[i] - 1);
+	fprintf(out, "}\n");
+}
+
 bool
 producer_command(rd_kafka_t *rk, const Word *words, int count, FILE *out)
 {
@@ -265,6 +302,14 @@ producer_command(rd_kafka_t *rk, const Word *words, int count, FILE *out)
 			fprintf(out, "error load TOPIC PARTITION FIRST COUNT KEY VALUE [at MS]\n");
 		else
 			produce_many(rk, words, count, out);
+		return true;
+	}
+	if (word_is(&words[0], "position"))
+	{
+		if (count != 2 || words[1].data == NULL)
+			fprintf(out, "error position TOPIC\n");
+		else
+			tell_position(rk, words[1].data, out);
 		return true;
 	}
 	return false;

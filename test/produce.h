@@ -9,6 +9,9 @@
  *			its 12-digit hexadecimal form (the tail of a uuid). %% is a percent sign.
  *			"ok COUNT"
  *
+ *		position TOPIC
+ *			where its partitions end now, as the extension's functions take it: "ok {"0": 41, "1": -1}"
+ *
  * PARTITION * leaves the choice to the partitioner, which is the one of Java's client.
  */
 #ifndef KCF_TEST_PRODUCE_H
@@ -23,7 +26,7 @@
  */
 extern rd_kafka_t *producer_new(const char *brokers, const char *const *settings);
 
-/* Carry out a "produce" or "load"; answers on out. False when the command is neither. */
+/* Carry out one of these commands; answers on out. False when the command is none of them. */
 extern bool producer_command(rd_kafka_t *rk, const Word *words, int count, FILE *out);
 
 #endif /* KCF_TEST_PRODUCE_H */

@@ -76,6 +76,9 @@ sub load
 	return $self->command('load', $topic, $partition, $first, $count, $key, $value);
 }
 
+# Where the topic ends now: a position, as kafka_cache.wait_for() takes it.
+sub position { my ($self, $topic) = @_; return $self->command('position', $topic); }
+
 # What kcat finds in the topic, to its present end: a list of hashes with partition, offset, ts, key,
 # payload, headers. Options for kcat follow, as -X => 'isolation.level=read_committed'.
 sub read_topic

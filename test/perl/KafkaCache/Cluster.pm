@@ -128,6 +128,18 @@ sub wait_ready
 	return 0;
 }
 
+# Wait until a table is ready and has everything that its topic has now.
+sub catch_up
+{
+	my ($self, $db, $relation, $kafka, $topic) = @_;
+	my $position = $kafka->position($topic // $relation);
+	my $seconds = $PostgreSQL::Test::Utils::timeout_default;
+
+	return $self->wait_ready($db, $relation)
+	  && $self->safe_psql($db,
+		"SELECT kafka_cache.wait_for('$relation', '$position', '$seconds s')") eq 't';
+}
+
 # Wait until a query answers what is expected (true, if nothing is said).
 sub wait_for
 {
