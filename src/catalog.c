@@ -50,8 +50,15 @@ typedef struct WatchedRelation
 	KcfTableDef *def;    /* NULL: none is cached */
 } WatchedRelation;
 
+/* A row of a catalog that concerns us: a type, or a constraint of a domain. */
+typedef struct WatchedRow
+{
+	int cacheid;
+	uint32 hashvalue;
+} WatchedRow;
+
 static HTAB *watched_relations = NULL;
-static HTAB *watched_types = NULL; /* hash values of rows in pg_type */
+static HTAB *watched_rows = NULL;
 static uint64 changes = 0;
 static Oid our_handler = InvalidOid; /* remembered, so that planning need not ask the catalog */
 static Oid other_handler = InvalidOid;
@@ -170,11 +177,13 @@ foreign_table_changed(Datum arg, int cacheid, uint32 hashvalue)
 			watched->valid = false;
 }
 
-/* Every CREATE TABLE makes a type: only those in use count. */
+/* Every CREATE TABLE makes types and often constraints: only those in use count. */
 static void
-type_changed(Datum arg, int cacheid, uint32 hashvalue)
+row_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
-	if (hashvalue == 0 || hash_search(watched_types, &hashvalue, HASH_FIND, NULL) != NULL)
+	WatchedRow row = { cacheid, hashvalue };
+
+	if (hashvalue == 0 || hash_search(watched_rows, &row, HASH_FIND, NULL) != NULL)
 		invalidate_all();
 }
 
@@ -204,22 +213,23 @@ watch(void)
 {
 	HASHCTL ctl;
 
-	if (watched_types != NULL)
+	if (watched_rows != NULL)
 		return;
 	ctl.keysize = sizeof(Oid);
 	ctl.entrysize = sizeof(WatchedRelation);
 	if (watched_relations == NULL)
 		watched_relations = hash_create("kafka_cache relations", 64, &ctl, HASH_ELEM | HASH_BLOBS);
-	ctl.keysize = sizeof(uint32);
-	ctl.entrysize = sizeof(uint32);
-	watched_types = hash_create("kafka_cache types", 64, &ctl, HASH_ELEM | HASH_BLOBS);
+	ctl.keysize = sizeof(WatchedRow);
+	ctl.entrysize = sizeof(WatchedRow);
+	watched_rows = hash_create("kafka_cache catalog rows", 64, &ctl, HASH_ELEM | HASH_BLOBS);
 
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(FOREIGNTABLEREL, foreign_table_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, wrapper_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, wrapper_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(FOREIGNDATAWRAPPEROID, wrapper_changed, (Datum) 0);
-	CacheRegisterSyscacheCallback(TYPEOID, type_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(TYPEOID, row_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(CONSTROID, row_changed, (Datum) 0);
 	RegisterXactCallback(free_retired, NULL);
 }
 
@@ -251,10 +261,11 @@ watch_relation(Oid relid, bool is_table)
 }
 
 static void
-watch_type(Oid typid)
+watch_row(int cacheid, Oid oid)
 {
-	uint32 hashvalue = GetSysCacheHashValue1(TYPEOID, ObjectIdGetDatum(typid));
-	hash_search(watched_types, &hashvalue, HASH_ENTER, NULL);
+	WatchedRow row = { cacheid, GetSysCacheHashValue1(cacheid, ObjectIdGetDatum(oid)) };
+
+	hash_search(watched_rows, &row, HASH_ENTER, NULL);
 }
 
 /* --- fingerprints ---------------------------------------------------------------------------- */
@@ -296,6 +307,7 @@ put_domain_checks(StringInfo buf, Oid typid)
 		bool isnull;
 		Datum bin = heap_getattr(tup, Anum_pg_constraint_conbin, RelationGetDescr(rel), &isnull);
 
+		watch_row(CONSTROID, ((Form_pg_constraint) GETSTRUCT(tup))->oid);
 		if (!isnull)
 			put_string(buf, TextDatumGetCString(bin));
 	}
@@ -316,7 +328,7 @@ put_type(StringInfo buf, Oid typid, int32 typmod)
 	put_int(buf, typmod);
 	if (typid < FirstNormalObjectId)
 		return; /* nobody alters those */
-	watch_type(typid);
+	watch_row(TYPEOID, typid);
 
 	tup = SearchSysCache1(TYPEOID, ObjectIdGetDatum(typid));
 	if (!HeapTupleIsValid(tup))
@@ -488,13 +500,13 @@ kind_name(KcfColumnKind kind)
 }
 
 static void
-require_type(Form_pg_attribute attr, KcfColumnKind kind, bool fits, const char *types)
+require_type(Form_pg_attribute attr, KcfColumnKind kind, bool fits, const char *hint)
 {
 	if (!fits)
 		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
 						errmsg("%s column \"%s\" cannot have type %s", kind_name(kind),
 							   NameStr(attr->attname), format_type_be(attr->atttypid)),
-						errhint("Give it type %s.", types)));
+						errhint("%s", hint)));
 }
 
 static void
@@ -505,11 +517,13 @@ check_value_column(Form_pg_attribute attr, KcfFormat format)
 
 	if (format == KCF_FORMAT_JSON)
 		require_type(attr, KCF_COLUMN_VALUE, json || typid == BYTEAOID,
-					 "jsonb, json, text or bytea");
+					 "Give it type jsonb, json, text or bytea.");
 	else if (format == KCF_FORMAT_TEXT)
-		require_type(attr, KCF_COLUMN_VALUE, json, "text, json or jsonb, as format text wants");
+		require_type(attr, KCF_COLUMN_VALUE, json,
+					 "With format text, give it type text, json or jsonb.");
 	else
-		require_type(attr, KCF_COLUMN_VALUE, typid == BYTEAOID, "bytea, as format bytea wants");
+		require_type(attr, KCF_COLUMN_VALUE, typid == BYTEAOID,
+					 "With format bytea, give it type bytea.");
 }
 
 static void
@@ -528,7 +542,7 @@ check_key_column(Form_pg_attribute attr, KcfFormat key_format, const char *path)
 				 errhint("Use a type such as uuid, text, bigint or jsonb.")));
 	if (key_format == KCF_FORMAT_BYTEA)
 		require_type(attr, KCF_COLUMN_KEY, attr->atttypid == BYTEAOID,
-					 "bytea, as key_format bytea wants");
+					 "With key_format bytea, give it type bytea.");
 	if (path != NULL && strstr(path, "[]") != NULL)
 		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 						errmsg("path of key column \"%s\" names more than one member",
@@ -541,12 +555,13 @@ check_json_column(Form_pg_attribute attr, const char *path)
 {
 	Oid base = getBaseType(attr->atttypid);
 
-	if (strstr(path, "[]") == NULL)
-		return;
-	require_type(attr, KCF_COLUMN_JSON,
-				 OidIsValid(get_base_element_type(attr->atttypid)) || base == JSONOID ||
-					 base == JSONBOID,
-				 "array, json or jsonb, as a path with [] wants");
+	if (strstr(path, "[]") != NULL && !OidIsValid(get_base_element_type(attr->atttypid)) &&
+		base != JSONOID && base != JSONBOID)
+		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
+						errmsg("column \"%s\" cannot have type %s", NameStr(attr->attname),
+							   format_type_be(attr->atttypid)),
+						errdetail("The path \"%s\" gives an array.", path),
+						errhint("Give it an array type, json or jsonb.")));
 }
 
 /* Everything that one column's options cannot tell. Fills attnums with the key columns; returns
@@ -592,17 +607,17 @@ check_columns(const KcfTableDef *def, AttrNumber *attnums)
 				check_value_column(attr, options->format);
 				break;
 			case KCF_COLUMN_PARTITION:
-				require_type(attr, kind, attr->atttypid == INT4OID, "integer");
+				require_type(attr, kind, attr->atttypid == INT4OID, "Give it type integer.");
 				break;
 			case KCF_COLUMN_OFFSET:
-				require_type(attr, kind, attr->atttypid == INT8OID, "bigint");
+				require_type(attr, kind, attr->atttypid == INT8OID, "Give it type bigint.");
 				break;
 			case KCF_COLUMN_TIMESTAMP:
 				require_type(attr, kind, attr->atttypid == TIMESTAMPTZOID,
-							 "timestamp with time zone");
+							 "Give it type timestamp with time zone.");
 				break;
 			case KCF_COLUMN_HEADERS:
-				require_type(attr, kind, attr->atttypid == JSONBOID, "jsonb");
+				require_type(attr, kind, attr->atttypid == JSONBOID, "Give it type jsonb.");
 				break;
 			case KCF_COLUMN_JSON:
 				check_json_column(attr, def->columns[i].json_path);

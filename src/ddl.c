@@ -179,7 +179,9 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 
 	if (kind == 0)
 		return;
-	if (kind & DDL_TABLES)
+
+	/* The options of columns come as commands of their own in CREATE: the whole is looked at in the end. */
+	if ((kind & DDL_TABLES) && context != PROCESS_UTILITY_SUBCOMMAND)
 		check_definition(parsetree);
 
 	/* A visit is a process: only where there is something to be found, and nobody there who looks.
