@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
 #include <signal.h>
 
 #include "registry.h"
@@ -23,9 +24,10 @@ typedef struct KcfRegistry
 {
 	LWLock lock;
 	int tranche;
-	KcfWorker launcher;     /* registry lock */
-	pg_atomic_uint32 looks; /* anybody counts up, the launcher compares */
-	int nvisits;            /* registry lock; > MAX_VISITS: too many, all are meant */
+	KcfWorker launcher;        /* registry lock */
+	pg_atomic_uint32 looks;    /* anybody counts up, the launcher compares */
+	ConditionVariable claimed; /* broadcast when a database gets a slot */
+	int nvisits;               /* registry lock; > MAX_VISITS: too many, all are meant */
 	Oid visits[MAX_VISITS];
 	KcfDatabase databases[KCF_MAX_DATABASES];
 } KcfRegistry;
@@ -38,7 +40,7 @@ static KcfRegistry *registry = NULL;
 static KcfWorker *my_worker = NULL;
 static int my_worker_database = -1;
 
-/* The database whose changes this backend waits for, -1: none. */
+/* The database whose changes this backend waits for, -1: none, or for a slot of its own. */
 static int waiting_for = -1;
 
 Size
@@ -59,6 +61,7 @@ kcf_registry_shmem_init(void)
 		registry->tranche = LWLockNewTrancheId();
 		LWLockInitialize(&registry->lock, registry->tranche);
 		pg_atomic_init_u32(&registry->looks, 1);
+		ConditionVariableInit(&registry->claimed);
 		for (int i = 0; i < KCF_MAX_DATABASES; i++)
 		{
 			KcfDatabase *db = &registry->databases[i];
@@ -135,6 +138,7 @@ kcf_database_claim(Oid dboid, const char *name)
 	else
 		strlcpy(registry->databases[slot].name, name, NAMEDATALEN);
 	LWLockRelease(kcf_registry_lock);
+	ConditionVariableBroadcast(&registry->claimed);
 	return slot;
 }
 
@@ -480,8 +484,12 @@ kcf_wait_prepare(int database)
 		registered = true;
 	}
 	forget_wait();
-	/* A full barrier: who publishes after this sees the waiter, or the waiter sees what was
-	 * published. */
+	if (database < 0)
+	{
+		ConditionVariablePrepareToSleep(&registry->claimed);
+		return;
+	}
+	/* A full barrier: who publishes after this sees the waiter, or the waiter sees what was published. */
 	pg_atomic_fetch_add_u32(&kcf_database(database)->waiters, 1);
 	waiting_for = database;
 	ConditionVariablePrepareToSleep(&kcf_database(database)->changed);
@@ -490,14 +498,15 @@ kcf_wait_prepare(int database)
 bool
 kcf_wait_sleep(int database, long timeout_ms)
 {
+	ConditionVariable *cv = database < 0 ? &registry->claimed : &kcf_database(database)->changed;
+
 	Assert(waiting_for == database);
 	if (timeout_ms <= 0)
 	{
 		CHECK_FOR_INTERRUPTS();
 		return false;
 	}
-	return !ConditionVariableTimedSleep(&kcf_database(database)->changed, timeout_ms,
-										PG_WAIT_EXTENSION);
+	return !ConditionVariableTimedSleep(cv, Min(timeout_ms, INT_MAX), PG_WAIT_EXTENSION);
 }
 
 void

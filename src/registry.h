@@ -262,6 +262,7 @@ extern void kcf_table_set_counters(KcfTable *table, const KcfCounters *counters)
 /*
  * Sleep until something of the database may have changed: kcf_wait_prepare(db); while (!fact) if
  * (!kcf_wait_sleep(db, left)) break; kcf_wait_cancel(db). An error on the way cancels it too.
+ * Database -1: until a database gets a slot, for those whose own has none yet.
  */
 extern void kcf_wait_prepare(int database);
 extern bool kcf_wait_sleep(int database, long timeout_ms); /* false: time is over */

@@ -63,6 +63,14 @@ kcf_kafka_version(void)
 	return "?";
 }
 
+extern const char *kcf_jansson_version(void);
+
+WEAK const char *
+kcf_jansson_version(void)
+{
+	return "?";
+}
+
 WEAK void
 kcf_snapshot_init(void)
 {
