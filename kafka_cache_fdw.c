@@ -19,6 +19,7 @@
 
 #include "src/arena.h"
 #include "src/ddl.h"
+#include "src/errlog.h"
 #include "src/fdw.h"
 #include "src/guc.h"
 #include "src/pins.h"
@@ -56,6 +57,7 @@ _PG_init(void)
 
 	kcf_shmem_add(kcf_registry_shmem_size, kcf_registry_shmem_init);
 	kcf_shmem_add(kcf_tables_shmem_size, kcf_tables_shmem_init);
+	kcf_shmem_add(kcf_errlog_shmem_size, kcf_errlog_shmem_init);
 	kcf_shmem_add(kcf_pins_shmem_size, kcf_pins_shmem_init);
 	kcf_shmem_add(kcf_arena_shmem_size, kcf_arena_shmem_init);
 	kcf_shmem_init();

@@ -40,4 +40,7 @@
 /* The server's name of the version it was compiled with, for kafka_cache.settings(). */
 #define KCF_SERVER_VERSION PG_VERSION
 
+/* Whether librdkafka can be told how long to pause when its queue is full; after rdkafka.h only. */
+#define KCF_HAVE_FETCH_QUEUE_BACKOFF (RD_KAFKA_VERSION >= 0x02020000)
+
 #endif /* KCF_COMPAT_H */

@@ -1,13 +1,13 @@
 /*
  * errlog.h
- *		The bad records of one cached table: newest of each key, until a good record or a tombstone heals it.
+ *		The bad records of one cached table: newest of each key, until a good record or a tombstone
+ *heals it.
  *
  * Process:  the consumer writes, any backend reads.
  * Locks:    an LWLock of its own (tranche kafka_cache_errors); readers copy under it.
- * Memory:   arena, charged to the table; bounded by kafka_cache.max_errors. No value and no key of a record is kept,
- *           only a 128-bit hash of the key's identity.
- * Errors:   none; beyond the bound only the counters go on.
- * Waits:    on its lock, briefly.
+ * Memory:   arena, charged to the table; bounded by kafka_cache.max_errors. No value and no key of
+ *a record is kept, only a 128-bit hash of the key's identity. Errors:   none; beyond the bound only
+ *the counters go on. Waits:    on its lock, briefly.
  */
 #ifndef KCF_ERRLOG_H
 #define KCF_ERRLOG_H
@@ -16,16 +16,20 @@
 
 typedef struct KcfErrorLog KcfErrorLog;
 
+extern Size kcf_errlog_shmem_size(void);
+extern void kcf_errlog_shmem_init(void);
+
 typedef struct KcfErrorEntry
 {
-	uint64		identity[2]; /* of the decoded key, or of the raw bytes where it cannot be decoded; 0,0: none */
-	int64		offset;
-	int64		timestamp;
+	uint64 identity[2]; /* of the decoded key, or of the raw bytes where it cannot be decoded; 0,0:
+						   none */
+	int64 offset;
+	int64 timestamp;
 	TimestampTz noticed_at;
-	int32		partition;
-	int16		column; /* attribute number, 0: none */
-	int16		reason; /* KcfReason of rowmap.h */
-	char		text[160];
+	int32 partition;
+	int16 column; /* attribute number, 0: none */
+	int16 reason; /* KcfReason of rowmap.h */
+	char text[160];
 } KcfErrorEntry;
 
 extern KcfErrorLog *kcf_errlog_create(KcfAccount *account); /* NULL: no memory */
@@ -35,7 +39,7 @@ extern void kcf_errlog_clear(KcfErrorLog *log);
 extern bool kcf_errlog_add(KcfErrorLog *log, const KcfErrorEntry *entry);
 /* Cheap when the log is empty. true: an entry was healed */
 extern bool kcf_errlog_heal(KcfErrorLog *log, const uint64 identity[2]);
-extern int	kcf_errlog_count(const KcfErrorLog *log);
+extern int kcf_errlog_count(const KcfErrorLog *log);
 /* A palloc'd copy of all entries. */
 extern KcfErrorEntry *kcf_errlog_read(KcfErrorLog *log, int *n);
 

@@ -1,0 +1,44 @@
+/*
+ * kafka_stats.h
+ *		What the Kafka library tells of itself each second.
+ *
+ * Process:  consumer workers.
+ * Locks:    none.
+ * Memory:   arrays in the context given at first use.
+ * Errors:   false when the text cannot be read.
+ * Waits:    never.
+ */
+#ifndef KCF_KAFKA_STATS_H
+#define KCF_KAFKA_STATS_H
+
+#include "datatype/timestamp.h"
+
+typedef struct KcfPartitionStats
+{
+	int64 next;   /* offset to be fetched next; -1: none */
+	int64 low;    /* log start; -1: unknown */
+	int64 high;   /* high watermark; -1: unknown */
+	int64 stable; /* last stable offset, or the high watermark where there is none; -1: unknown */
+	int64 queued; /* records in the library's queue, of all partitions together */
+	int64 leader_idle;    /* ms since its broker last answered; -1: not connected */
+	int64 leader_fetches; /* fetch requests sent to its broker since the client was made */
+	bool known;           /* the cluster has this partition */
+	bool active;          /* being fetched */
+} KcfPartitionStats;
+
+typedef struct KcfKafkaStats
+{
+	MemoryContext mcxt;
+	TimestampTz at;  /* when they were read; 0: never */
+	int known;       /* partitions that the topic has, as far as known; 0: unknown or none */
+	int npartitions; /* length of the array */
+	int capacity;
+	KcfPartitionStats *partitions;
+	int brokers_up; /* connections that are up */
+} KcfKafkaStats;
+
+/* Of this topic; everything else of the text is passed over. */
+extern bool kcf_kafka_stats_read(KcfKafkaStats *stats, const char *json, Size len,
+								 const char *topic);
+
+#endif /* KCF_KAFKA_STATS_H */
