@@ -22,6 +22,10 @@ TOP = pathlib.Path(__file__).resolve().parent.parent
 BUILD = TOP / "build"
 BIN = BUILD / "bin"
 
+# Absolute, and for our children too: a private server's own pg_config comes first on their path.
+PG_CONFIG = shutil.which(os.environ.get("PG_CONFIG", "pg_config")) or "pg_config"
+os.environ["PG_CONFIG"] = PG_CONFIG
+
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 

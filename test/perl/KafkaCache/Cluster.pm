@@ -19,7 +19,11 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use Exporter qw(import);
+use Time::HiRes qw(time);
+
 our @ISA = ('PostgreSQL::Test::Cluster');
+our @EXPORT = qw(eventually);
 
 $ENV{PGUSER} = 'postgres';
 
@@ -34,6 +38,22 @@ my %defaults = (
 	'log_line_prefix'          => '%m [%p] %b %q%a ',
 	'log_min_messages'         => 'debug1',
 	'log_statement'            => 'none');
+
+# Ask again and again until the answer is true; false when that takes too long. For facts that are not
+# in a database; wait_for() asks for those that are.
+sub eventually
+{
+	my ($fact) = @_;
+	my $end = time + $PostgreSQL::Test::Utils::timeout_default;
+
+	while (time < $end)
+	{
+		my $answer = $fact->();
+		return $answer if $answer;
+		select undef, undef, undef, 0.02;
+	}
+	return 0;
+}
 
 # A new server, initialized but not started. Options: conf, a hash of settings; further ones go to
 # PostgreSQL::Test::Cluster's init (allows_streaming, has_archiving).

@@ -20,7 +20,9 @@ BEGIN
 	$top = abs_path(dirname(__FILE__) . '/../../..');
 	$bin = "$top/build/bin";
 
-	my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
+	# Absolute, because the private server's own pg_config comes first on the path below.
+	chomp(my $pg_config = `command -v \${PG_CONFIG:-pg_config}`);
+	$ENV{PG_CONFIG} = $pg_config;
 	chomp(my $pgxs = `$pg_config --pgxs`);
 	die "no pg_config: run test/setup first\n" if $pgxs eq '';
 	my $pgsrc = dirname($pgxs) . '/..';
