@@ -17,22 +17,22 @@
 typedef struct KcfTableDef
 {
 	MemoryContext mcxt;
-	Oid			relid;
-	Oid			serverid;
-	Oid			owner;
-	char	   *name;				   /* schema-qualified, for logs */
-	TupleDesc	desc;				   /* with constraints */
+	Oid relid;
+	Oid serverid;
+	Oid owner;
+	char *name;     /* schema-qualified, for logs */
+	TupleDesc desc; /* with constraints */
 	KcfTableOptions *options;
-	KcfColumnOptions *columns;		   /* [desc->natts] */
-	KcfKeyType	key;
+	KcfColumnOptions *columns; /* [desc->natts] */
+	KcfKeyType key;
 	/*
 	 * Hash of all that decides what the rows are: columns and their types (composite types down to their
 	 * attributes), NOT NULL and CHECK, topic, formats, on_error, brokers. A reader trusts stored tuples
 	 * only when this is equal to its own.
 	 */
-	uint64		fingerprint;
+	uint64 fingerprint;
 	/* Hash of all that decides how a client is built (server and mapping options), passwords too. */
-	uint64		client_fingerprint;
+	uint64 client_fingerprint;
 } KcfTableDef;
 
 /* OIDs of our foreign tables in this database (partitions included); NIL when the extension is absent. */

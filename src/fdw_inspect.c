@@ -116,8 +116,8 @@ kafka_cache_server_properties(PG_FUNCTION_ARGS)
 Datum
 kafka_cache_definition(PG_FUNCTION_ARGS)
 {
-	static const char *const kinds[] = { "json", "key", "value", "partition", "offset", "timestamp", "headers",
-										 "dropped" };
+	static const char *const kinds[] = { "json",   "key",       "value",   "partition",
+										 "offset", "timestamp", "headers", "dropped" };
 	KcfTableDef *def = kcf_catalog_cached(PG_GETARG_OID(0));
 	TupleDesc desc;
 	StringInfoData columns;

@@ -23,9 +23,9 @@ typedef enum KcfFormat
 
 typedef enum KcfOnError
 {
-	KCF_ON_ERROR_KEEP,	 /* the key keeps its previous value */
+	KCF_ON_ERROR_KEEP,   /* the key keeps its previous value */
 	KCF_ON_ERROR_REMOVE, /* the row goes */
-	KCF_ON_ERROR_FAIL	 /* a scan that meets the key fails */
+	KCF_ON_ERROR_FAIL    /* a scan that meets the key fails */
 } KcfOnError;
 
 typedef enum KcfDelivery
@@ -42,25 +42,25 @@ typedef enum KcfNotifyPayload
 
 typedef struct KcfTableOptions
 {
-	char	   *topic;	  /* never NULL: defaults to the table's name */
-	KcfFormat	format;
-	KcfFormat	key_format;
-	bool		readonly; /* default true */
-	char	   *notify;	  /* channel or NULL */
+	char *topic; /* never NULL: defaults to the table's name */
+	KcfFormat format;
+	KcfFormat key_format;
+	bool readonly; /* default true */
+	char *notify;  /* channel or NULL */
 	KcfNotifyPayload notify_payload;
-	KcfOnError	on_error;
+	KcfOnError on_error;
 	KcfDelivery delivery;
-	bool		atomic;
-	bool		keep_value;
-	int64		max_bytes;		  /* 0: no limit of its own */
-	int64		max_record_bytes; /* default 16 MB */
-	char	   *compression;	  /* of what we produce, or NULL */
+	bool atomic;
+	bool keep_value;
+	int64 max_bytes;        /* 0: no limit of its own */
+	int64 max_record_bytes; /* default 16 MB */
+	char *compression;      /* of what we produce, or NULL */
 } KcfTableOptions;
 
 typedef enum KcfColumnKind
 {
 	KCF_COLUMN_JSON, /* a field of the document, at json_path */
-	KCF_COLUMN_KEY,	 /* (part of) the record's key; with json_path also repeated in the document */
+	KCF_COLUMN_KEY,  /* (part of) the record's key; with json_path also repeated in the document */
 	KCF_COLUMN_VALUE,
 	KCF_COLUMN_PARTITION,
 	KCF_COLUMN_OFFSET,
@@ -72,7 +72,8 @@ typedef enum KcfColumnKind
 typedef struct KcfColumnOptions
 {
 	KcfColumnKind kind;
-	char	   *json_path; /* KCF_COLUMN_JSON: never NULL (column name by default); KCF_COLUMN_KEY: NULL unless given */
+	char *
+		json_path; /* KCF_COLUMN_JSON: never NULL (column name by default); KCF_COLUMN_KEY: NULL unless given */
 } KcfColumnOptions;
 
 /* One librdkafka property in the library's own spelling. */
@@ -80,14 +81,15 @@ typedef struct KcfProperty
 {
 	const char *name;
 	const char *value;
-	bool		secret; /* never shown, never logged */
+	bool secret; /* never shown, never logged */
 } KcfProperty;
 
 /* What a client is built from: server options and user mapping, merged and re-checked. */
 typedef struct KcfServerOptions
 {
-	char	   *server_name;
-	List	   *properties; /* of KcfProperty *, bootstrap.servers among them, client.id and group.id expanded */
+	char *server_name;
+	List *
+		properties; /* of KcfProperty *, bootstrap.servers among them, client.id and group.id expanded */
 } KcfServerOptions;
 
 /*
@@ -97,19 +99,19 @@ typedef struct KcfServerOptions
 typedef struct KcfOption
 {
 	const char *name;
-	Oid			catalog; /* of the object that carries it: pg_foreign_server, pg_attribute, ... */
+	Oid catalog; /* of the object that carries it: pg_foreign_server, pg_attribute, ... */
 	KcfValueType type;
-	bool		required;
-	bool		secret;
+	bool required;
+	bool secret;
 	KcfPropertyRight right;
 	const char *values; /* KCF_VALUE_ENUM: comma-separated, in the order of the C enum */
-	int64		min;
-	int64		max;
-	const char *value;	  /* where the user gives none, NULL: see doc */
+	int64 min;
+	int64 max;
+	const char *value;    /* where the user gives none, NULL: see doc */
 	const char *alias_of; /* another spelling of this option */
 	const char *property; /* librdkafka's name, NULL: none */
-	bool		newer;	  /* the property is not in librdkafka 2.0.2 */
-	int			offset;	  /* in KcfTableOptions, -1: not there */
+	bool newer;           /* the property is not in librdkafka 2.0.2 */
+	int offset;           /* in KcfTableOptions, -1: not there */
 	const char *doc;
 } KcfOption;
 
@@ -122,8 +124,6 @@ extern char *kcf_option_check_value(const KcfOption *option, const char *value);
 extern bool kcf_option_topic_is_legal(const char *topic);
 /* %{NAME} replaced; NULL with the name in *unset when one has no value. */
 extern char *kcf_option_expand(const char *value, const char **unset);
-/* Does it name a variable that only a superuser may send out? */
-extern bool kcf_option_is_foreign_variable(const char *value, const char **name);
 
 /* Validate one object's options as the FDW's validator must: catalog is the OID of the catalog. */
 extern void kcf_options_validate(List *options, Oid catalog);

@@ -10,7 +10,7 @@
 #include <limits.h>
 
 #include "access/xlog.h"
-#include "options.h"
+#include "options_internal.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 

@@ -20,9 +20,10 @@
 typedef enum KcfPropertyClass
 {
 	KCF_PROPERTY_NEVER = 'N', /* by nobody through SQL */
-	KCF_PROPERTY_FILE = 'F',  /* on a server whose owner is a superuser or has a role, see KcfPropertyRight */
-	KCF_PROPERTY_USER = 'U',  /* in a user mapping, a secret */
-	KCF_PROPERTY_OWNER = 'O'  /* by the server's owner, within a range */
+	KCF_PROPERTY_FILE =
+		'F', /* on a server whose owner is a superuser or has a role, see KcfPropertyRight */
+	KCF_PROPERTY_USER = 'U', /* in a user mapping, a secret */
+	KCF_PROPERTY_OWNER = 'O' /* by the server's owner, within a range */
 } KcfPropertyClass;
 
 typedef enum KcfPropertyRight
@@ -40,8 +41,8 @@ typedef enum KcfValueType
 	KCF_VALUE_INT,
 	KCF_VALUE_SIZE, /* bytes, with a unit */
 	KCF_VALUE_ENUM,
-	KCF_VALUE_TEXT,		/* not empty, no control characters */
-	KCF_VALUE_NAME,		/* letters, digits, dot, underscore, hyphen */
+	KCF_VALUE_TEXT,     /* not empty, no control characters */
+	KCF_VALUE_NAME,     /* letters, digits, dot, underscore, hyphen */
 	KCF_VALUE_IDENTITY, /* a name with %{VARIABLE} in it */
 	KCF_VALUE_PEM,
 	KCF_VALUE_PATH, /* absolute */
@@ -55,16 +56,17 @@ typedef struct KcfPropertyRule
 {
 	const char *name;
 	KcfPropertyClass class;
-	const char *why;	  /* N: what it does. Otherwise NULL, or what it belongs to that we do not support */
+	const char
+		*why; /* N: what it does. Otherwise NULL, or what it belongs to that we do not support */
 	const char *alias_of; /* the name that is passed on, NULL: this one */
-	char		scope;	  /* 'C' consumers, 'P' producers, '*' both */
-	bool		newer;	  /* not in librdkafka 2.0.2 */
+	char scope;           /* 'C' consumers, 'P' producers, '*' both */
+	bool newer;           /* not in librdkafka 2.0.2 */
 	KcfPropertyRight right;
 	KcfValueType type;
-	long long	min;
-	long long	max;
+	long long min;
+	long long max;
 	const char *values; /* KCF_VALUE_ENUM: comma-separated */
-	const char *value;	/* what we set where the user does not, NULL: the library's default */
+	const char *value;  /* what we set where the user does not, NULL: the library's default */
 } KcfPropertyRule;
 
 /* Sorted by name; the last row's name is NULL. */
