@@ -17,12 +17,40 @@
 #include "nodes/execnodes.h"
 #include "pins.h"
 
+/* A reference to a state; belongs to the resource owner that was current. */
 typedef struct KcfSnapshot KcfSnapshot;
+
+/* What a scan reads of one table. */
+typedef struct KcfView
+{
+	const struct KcfStore
+		*store; /* NULL: nothing is there (kafka_cache.when_not_ready = partial) */
+	KcfSeq seq;
+	bool partial;
+} KcfView;
 
 /* Waits for all cached tables of the statement's range table, then pins. Reference counted. */
 extern KcfSnapshot *kcf_snapshot_acquire(EState *estate);
+/* The same outside of a statement, for one table; never shared. */
+extern KcfSnapshot *kcf_snapshot_acquire_relation(Oid relid);
 extern void kcf_snapshot_release(KcfSnapshot *snapshot);
-extern KcfSeq kcf_snapshot_seq(const KcfSnapshot *snapshot, int clock);
+/* What this state holds of a table; ereports when that is nothing. */
+extern void kcf_snapshot_view(const KcfSnapshot *snapshot, Oid relid, KcfView *view);
+
+/* When each row is read: is the state still there? The flag is the state's own, see kcf_snapshot_check. */
+extern const volatile bool *kcf_snapshot_lost_flag(const KcfSnapshot *snapshot);
+extern void kcf_snapshot_lost(const KcfSnapshot *snapshot);
+#define kcf_snapshot_check(snapshot, lost_flag)                                                    \
+	do                                                                                             \
+	{                                                                                              \
+		if (unlikely(*(lost_flag)) || kcf_pin_doomed())                                            \
+			kcf_snapshot_lost(snapshot);                                                           \
+	} while (0)
+
+/* Rows are read between these two only; the executor hooks call them, who reads outside of the executor must. */
+extern void kcf_snapshot_enter(void);
+extern void kcf_snapshot_leave(void);
+
 /* Transaction and executor hooks; from _PG_init. */
 extern void kcf_snapshot_init(void);
 

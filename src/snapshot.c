@@ -1,0 +1,615 @@
+/*
+ * snapshot.c
+ *		One statement, one state of all cached tables: the backend's live cache snapshots and its pin.
+ *
+ * A state is a vector of sequences, one for each clock of the database. It is kept for a PostgreSQL snapshot,
+ * which it holds registered so that the pointer is its identity. Scans hold references; the last one takes the
+ * state with it, unless the PostgreSQL snapshot is used by an executor further out: then the state stays for
+ * that statement's other calls (a STABLE function called for each row is to see the same each time).
+ *
+ * The backend has one pin, the minimum over its states. A writer in need may take it: at once while this backend
+ * is outside of the executor (an idle cursor), else by dooming it, which is seen at the next row. Lost states
+ * stay in the list, marked, until their references are gone: only who reads from them gets the error.
+ */
+#include "postgres.h"
+
+#include "snapshot.h"
+
+#include "snapshot_wait.h"
+
+#include "guc.h"
+#include "registry.h"
+
+#include "access/parallel.h"
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+typedef struct State
+{
+	dlist_node node;
+	Snapshot key; /* registered; NULL: found by nobody, or by "fixed" */
+	bool fixed;   /* of a transaction with one snapshot */
+	volatile bool lost;
+	int nrefs;
+	int database; /* -1: nothing is pinned, there is nothing to read */
+	TimestampTz taken_at;
+	KcfSeq seqs[KCF_MAX_CLOCKS];
+} State;
+
+struct KcfSnapshot
+{
+	dlist_node node;
+	State *state;
+	ResourceOwner owner;
+};
+
+static dlist_head states = DLIST_STATIC_INIT(states);
+static dlist_head references = DLIST_STATIC_INIT(references);
+static int nunused = 0; /* states that wait for an executor further out */
+
+static int depth = 0;              /* of executor calls */
+static bool shown = false;         /* a parallel statement's vector is shown to its workers */
+static Snapshot worker_key = NULL; /* parallel worker: the snapshot of the leader's statement */
+
+static ExecutorRun_hook_type prev_ExecutorRun = NULL;
+static ExecutorFinish_hook_type prev_ExecutorFinish = NULL;
+static ExecutorEnd_hook_type prev_ExecutorEnd = NULL;
+
+/* ---- the pin ---- */
+
+static inline bool
+pinned(const State *state)
+{
+	return state->database >= 0 && !state->lost;
+}
+
+/* The pin follows the states that are left. */
+static void
+move_pin(void)
+{
+	KcfSeq least[KCF_MAX_CLOCKS];
+	TimestampTz since = 0;
+	bool any = false;
+	dlist_iter iter;
+
+	dlist_foreach(iter, &states)
+	{
+		State *state = dlist_container(State, node, iter.cur);
+
+		if (!pinned(state))
+			continue;
+		if (!any)
+		{
+			memcpy(least, state->seqs, sizeof(least));
+			since = state->taken_at;
+			any = true;
+			continue;
+		}
+		for (int i = 0; i < KCF_MAX_CLOCKS; i++)
+			least[i] = Min(least[i], state->seqs[i]);
+		since = Min(since, state->taken_at);
+	}
+	if (any)
+		kcf_pin_move(least, since);
+	else
+		kcf_pin_release();
+}
+
+/*
+ * From here on the writer does not take the pin away behind our back. If it has already, all states are lost:
+ * also the younger ones had no other protection. Nests.
+ */
+static void
+hold_pin(void)
+{
+	dlist_iter iter;
+
+	if (kcf_pin_enter())
+		return;
+	dlist_foreach(iter, &states) dlist_container(State, node, iter.cur)->lost = true;
+}
+
+static void
+unhold_pin(void)
+{
+	kcf_pin_leave();
+}
+
+/* A writer needs what the pin holds: give up the states that are too old, at least the oldest. */
+static void
+give_up_oldest(void)
+{
+	TimestampTz limit = GetCurrentTimestamp() - (TimestampTz) kcf_guc_max_pin_age * USECS_PER_SEC;
+	TimestampTz oldest = PG_INT64_MAX;
+	dlist_iter iter;
+
+	dlist_foreach(iter, &states)
+	{
+		State *state = dlist_container(State, node, iter.cur);
+
+		if (pinned(state))
+			oldest = Min(oldest, state->taken_at);
+	}
+	limit = Max(limit, oldest);
+	dlist_foreach(iter, &states)
+	{
+		State *state = dlist_container(State, node, iter.cur);
+
+		if (pinned(state) && state->taken_at <= limit)
+			state->lost = true;
+	}
+	move_pin();
+}
+
+static void
+report_lost(const State *state)
+{
+	long secs = (GetCurrentTimestamp() - state->taken_at) / USECS_PER_SEC;
+
+	ereport(ERROR, (errcode(MAKE_SQLSTATE('7', '2', '0', '0', '0')), errmsg("snapshot too old"),
+					errdetail("The snapshot of the cached tables was taken %ld seconds ago and "
+							  "stood in the way of memory.",
+							  secs),
+					errhint("End statements, cursors and transactions sooner, or raise "
+							"\"kafka_cache.max_pin_age\" or \"kafka_cache.memory\".")));
+}
+
+void
+kcf_snapshot_lost(const KcfSnapshot *snapshot)
+{
+	if (kcf_pin_doomed())
+		give_up_oldest();
+	if (snapshot->state->lost)
+		report_lost(snapshot->state);
+}
+
+const volatile bool *
+kcf_snapshot_lost_flag(const KcfSnapshot *snapshot)
+{
+	return &snapshot->state->lost;
+}
+
+/* ---- states ---- */
+
+static void
+free_state(State *state)
+{
+	bool had_pin = pinned(state);
+
+	if (state->nrefs == 0 && state->key && !state->fixed)
+		nunused--;
+	dlist_delete(&state->node);
+	if (state->key)
+		UnregisterSnapshotFromOwner(state->key, TopTransactionResourceOwner);
+	pfree(state);
+	if (had_pin)
+	{
+		/* Outside of the executor the pin may be gone; then it must not come back. */
+		hold_pin();
+		move_pin();
+		unhold_pin();
+	}
+}
+
+/* States that nobody refers to and whose statement has gone without an end, in a subtransaction that failed. */
+static void
+free_forgotten(void)
+{
+	dlist_mutable_iter iter;
+
+	if (nunused == 0)
+		return;
+	dlist_foreach_modify(iter, &states)
+	{
+		State *state = dlist_container(State, node, iter.cur);
+
+		if (state->nrefs == 0 && state->key && state->key->regd_count == 1 &&
+			state->key->active_count == 0)
+			free_state(state);
+	}
+}
+
+static State *
+find_state(Snapshot key, bool fixed)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, &states)
+	{
+		State *state = dlist_container(State, node, iter.cur);
+
+		if (fixed ? state->fixed : (state->key == key && key != NULL))
+			return state;
+	}
+	return NULL;
+}
+
+static State *
+new_state(Snapshot key, bool fixed)
+{
+	State *state = MemoryContextAllocZero(TopMemoryContext, sizeof(State));
+
+	state->fixed = fixed;
+	state->database = -1;
+	if (key && !fixed)
+	{
+		state->key = RegisterSnapshotOnOwner(key, TopTransactionResourceOwner);
+		Assert(state->key == key);
+		nunused++;
+	}
+	dlist_push_tail(&states, &state->node);
+	return state;
+}
+
+/* Pin the present state of the database. */
+static void
+pin_state(State *state, int database)
+{
+	hold_pin();
+	if (kcf_pin_doomed())
+		give_up_oldest();
+	state->taken_at = GetCurrentTimestamp();
+	kcf_pin_set(database, state->seqs, state->taken_at);
+	state->database = database;
+	unhold_pin();
+}
+
+/* Pin what the leader's statement sees. false: the leader shows nothing. */
+static bool
+pin_state_of_leader(State *state)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!kcf_pin_of_leader(state->seqs, now))
+		return false;
+	state->taken_at = now;
+	state->database = kcf_my_database();
+	return true;
+}
+
+/* Take the present state once all tables of the scope can be read, and see that they still can. */
+static State *
+take_state(const KcfScope *scope, Snapshot key, bool fixed)
+{
+	TimestampTz deadline = 0;
+	State *state;
+
+	free_forgotten();
+	for (;;)
+	{
+		int database = kcf_scope_wait(scope, &deadline);
+
+		state = new_state(key, fixed);
+		if (database < 0)
+			return state;
+		pin_state(state, database);
+		if (kcf_scope_readable(scope, state->seqs))
+			return state;
+		/* Withdrawn between the look and the pin: wait on, in what is left of the time. */
+		free_state(state);
+	}
+}
+
+static KcfSnapshot *
+refer(State *state)
+{
+	KcfSnapshot *ref = MemoryContextAlloc(TopMemoryContext, sizeof(KcfSnapshot));
+
+	if (state->nrefs++ == 0 && state->key)
+		nunused--;
+	ref->state = state;
+	ref->owner = CurrentResourceOwner;
+	dlist_push_head(&references, &ref->node);
+	return ref;
+}
+
+KcfSnapshot *
+kcf_snapshot_acquire(EState *estate)
+{
+	KcfScope scope = { .estate = estate };
+	bool fixed = IsolationUsesXactSnapshot();
+	Snapshot key = estate->es_snapshot;
+	State *state = find_state(key, fixed);
+
+	if (state)
+	{
+		hold_pin();
+		unhold_pin();
+		if (state->lost)
+			report_lost(state);
+		kcf_scope_check(&scope, state->seqs, state->taken_at);
+	}
+	else if (IsParallelWorker() && (depth == 0 || fixed || key == worker_key))
+	{
+		state = new_state(key, fixed);
+		if (!pin_state_of_leader(state))
+		{
+			free_state(state);
+			state = take_state(&scope, key, fixed);
+		}
+	}
+	else
+		state = take_state(&scope, key, fixed);
+	return refer(state);
+}
+
+KcfSnapshot *
+kcf_snapshot_acquire_relation(Oid relid)
+{
+	KcfScope scope = { .relid = relid };
+
+	return refer(take_state(&scope, NULL, false));
+}
+
+/* An executor has registered the snapshot twice, for its query and its state; we have, once. */
+#define REGISTERED_BY_ONE_EXECUTOR 2
+
+void
+kcf_snapshot_release(KcfSnapshot *snapshot)
+{
+	State *state = snapshot->state;
+
+	dlist_delete(&snapshot->node);
+	pfree(snapshot);
+	if (--state->nrefs > 0)
+		return;
+	if (state->key)
+	{
+		nunused++;
+		if (!state->lost && state->key->regd_count > REGISTERED_BY_ONE_EXECUTOR + 1)
+			return;
+	}
+	else if (state->fixed)
+		return;
+	free_state(state);
+}
+
+void
+kcf_snapshot_view(const KcfSnapshot *snapshot, Oid relid, KcfView *view)
+{
+	KcfScope scope = { .relid = relid };
+
+	if (!kcf_relation_view(relid, snapshot->state->seqs, view))
+		kcf_scope_check(&scope, snapshot->state->seqs, snapshot->state->taken_at);
+}
+
+/* ---- ends of transactions, subtransactions and portals ---- */
+
+static void
+free_all(void)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &references)
+	{
+		KcfSnapshot *ref = dlist_container(KcfSnapshot, node, iter.cur);
+
+		ref->state->nrefs--;
+		if (ref->state->nrefs == 0 && ref->state->key)
+			nunused++;
+		dlist_delete(iter.cur);
+		pfree(ref);
+	}
+	while (!dlist_is_empty(&states))
+		free_state(dlist_head_element(State, node, &states));
+	Assert(nunused == 0);
+}
+
+static void
+at_xact_end(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			if (!dlist_is_empty(&states))
+				free_all();
+			if (shown)
+				kcf_pin_show(NULL);
+			shown = false;
+			break;
+		default:
+			break;
+	}
+	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PARALLEL_ABORT)
+	{
+		kcf_pin_reset();
+		depth = 0;
+	}
+}
+
+/* What an owner still refers to when it is released was not ended properly: a portal of a failed subtransaction. */
+static void
+at_owner_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
+{
+	dlist_mutable_iter iter;
+
+	if (phase != RESOURCE_RELEASE_BEFORE_LOCKS || dlist_is_empty(&references))
+		return;
+	dlist_foreach_modify(iter, &references)
+	{
+		KcfSnapshot *ref = dlist_container(KcfSnapshot, node, iter.cur);
+
+		if (ref->owner == CurrentResourceOwner)
+			kcf_snapshot_release(ref);
+	}
+}
+
+/* ---- executor hooks ---- */
+
+void
+kcf_snapshot_enter(void)
+{
+	depth++;
+	hold_pin();
+}
+
+void
+kcf_snapshot_leave(void)
+{
+	depth--;
+	unhold_pin();
+}
+
+/*
+ * Functions of users may read cached tables, also in a worker: then the statement's state must be taken before
+ * the workers start. The functions of a plan are among what invalidates it, but for those of PostgreSQL itself.
+ */
+static bool
+calls_functions(const PlannedStmt *stmt)
+{
+	ListCell *lc;
+
+	foreach (lc, stmt->invalItems)
+	{
+		if (lfirst_node(PlanInvalItem, lc)->cacheId == PROCOID)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * A statement that may start parallel workers: show them its state. Their own pin cannot be had from ours, which
+ * may be older. Returns what to release afterwards.
+ */
+static KcfSnapshot *
+show_state(QueryDesc *query)
+{
+	bool fixed = IsolationUsesXactSnapshot();
+	State *state = find_state(query->estate->es_snapshot, fixed);
+	KcfSnapshot *ref = NULL;
+
+	if (state == NULL && calls_functions(query->plannedstmt) && kcf_my_database() >= 0)
+	{
+		KcfScope none = { NULL };
+
+		ref = refer(take_state(&none, query->estate->es_snapshot, fixed));
+		state = ref->state;
+	}
+	if (state && pinned(state))
+	{
+		kcf_pin_show(state->seqs);
+		shown = true;
+	}
+	return ref;
+}
+
+static void
+run(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once)
+{
+	kcf_snapshot_enter();
+	PG_TRY();
+	{
+		if (prev_ExecutorRun)
+			prev_ExecutorRun(query, direction, count, execute_once);
+		else
+			standard_ExecutorRun(query, direction, count, execute_once);
+	}
+	PG_FINALLY();
+	{
+		kcf_snapshot_leave();
+	}
+	PG_END_TRY();
+}
+
+static void
+run_showing(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once)
+{
+	KcfSnapshot *volatile ref = show_state(query);
+
+	PG_TRY();
+	{
+		run(query, direction, count, execute_once);
+	}
+	PG_FINALLY();
+	{
+		kcf_pin_show(NULL);
+		shown = false;
+	}
+	PG_END_TRY();
+	if (ref)
+		kcf_snapshot_release(ref);
+}
+
+static void
+executor_run(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once)
+{
+	bool parallel = query->plannedstmt->parallelModeNeeded && execute_once && !IsParallelWorker();
+
+	if (depth == 0 && IsParallelWorker())
+		worker_key = query->estate->es_snapshot;
+
+	if (parallel && !IsInParallelMode())
+		run_showing(query, direction, count, execute_once);
+	else
+	{
+		/*
+		 * Within a parallel statement, in a function that its leader runs, the workers of another would not
+		 * know whose workers they are. So it gets none: the executor has none for what may be continued.
+		 */
+		run(query, direction, count, execute_once && !(parallel && shown));
+	}
+}
+
+/* Data-modifying WITH queries are run to their end here. */
+static void
+executor_finish(QueryDesc *query)
+{
+	kcf_snapshot_enter();
+	PG_TRY();
+	{
+		if (prev_ExecutorFinish)
+			prev_ExecutorFinish(query);
+		else
+			standard_ExecutorFinish(query);
+	}
+	PG_FINALLY();
+	{
+		kcf_snapshot_leave();
+	}
+	PG_END_TRY();
+}
+
+static void
+executor_end(QueryDesc *query)
+{
+	Snapshot key = query->snapshot;
+
+	if (prev_ExecutorEnd)
+		prev_ExecutorEnd(query);
+	else
+		standard_ExecutorEnd(query);
+
+	if (nunused > 0 && key)
+	{
+		State *state = find_state(key, false);
+
+		/* Ours and the query's own */
+		if (state && state->nrefs == 0 && key->regd_count <= 2)
+			free_state(state);
+		free_forgotten();
+	}
+}
+
+void
+kcf_snapshot_init(void)
+{
+	RegisterXactCallback(at_xact_end, NULL);
+	RegisterResourceReleaseCallback(at_owner_release, NULL);
+	prev_ExecutorRun = ExecutorRun_hook;
+	ExecutorRun_hook = executor_run;
+	prev_ExecutorFinish = ExecutorFinish_hook;
+	ExecutorFinish_hook = executor_finish;
+	prev_ExecutorEnd = ExecutorEnd_hook;
+	ExecutorEnd_hook = executor_end;
+}

@@ -1,0 +1,373 @@
+/*
+ * snapshot_wait.c
+ *		Can the tables of a statement be read? Waiting until they can, and saying why not.
+ *
+ * A join waits for all of its tables before its state is fixed: a table that became ready after the state was
+ * taken has nothing in it.
+ */
+#include "postgres.h"
+
+#include "snapshot_wait.h"
+
+#include "catalog.h"
+#include "guc.h"
+#include "registry.h"
+
+#include "access/relation.h"
+#include "catalog/pg_class.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "parser/parsetree.h"
+#include "storage/latch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+/* While there is no database slot to wait on; its appearance is not announced. */
+#define LOOK_AGAIN_MS 50
+
+typedef bool (*Visit)(Oid relid, void *arg);
+
+/* Visit the scope's cached tables until one returns false; that one's OID, or InvalidOid. */
+static Oid
+visit_tables(const KcfScope *scope, Visit visit, void *arg)
+{
+	PlannedStmt *stmt;
+	ListCell *lc;
+	int rti = 0;
+
+	if (OidIsValid(scope->relid) && !visit(scope->relid, arg))
+		return scope->relid;
+	if (scope->estate == NULL)
+		return InvalidOid;
+
+	stmt = scope->estate->es_plannedstmt;
+	foreach (lc, scope->estate->es_range_table)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		rti++;
+		if (rte->rtekind != RTE_RELATION || rte->relkind != RELKIND_FOREIGN_TABLE)
+			continue;
+		/* The target of an INSERT is not read. */
+		if (stmt && stmt->commandType == CMD_INSERT && list_member_int(stmt->resultRelations, rti))
+			continue;
+		if (kcf_catalog_is_ours(rte->relid) && !visit(rte->relid, arg))
+			return rte->relid;
+	}
+	return InvalidOid;
+}
+
+/* ---- what is there ---- */
+
+static KcfTable *
+find_table(Oid relid)
+{
+	return kcf_table_find(MyDatabaseId, relid);
+}
+
+/* What a load in progress has so far, for kafka_cache.when_not_ready = partial. */
+static KcfStore *
+loading_store(KcfTable *table, uint64 fingerprint)
+{
+	KcfStore *store = NULL;
+
+	LWLockAcquire(kcf_registry_lock, LW_SHARED);
+	if (table->loading_fingerprint == fingerprint)
+		store = table->loading;
+	LWLockRelease(kcf_registry_lock);
+	return store;
+}
+
+bool
+kcf_relation_view(Oid relid, const KcfSeq *seqs, KcfView *view)
+{
+	KcfTable *table = find_table(relid);
+	uint64 fingerprint = kcf_catalog_cached(relid)->fingerprint;
+
+	view->store = NULL;
+	view->seq = 0;
+	view->partial = false;
+	if (table)
+	{
+		view->seq = seqs[table->clock];
+		view->store = kcf_table_store(table, fingerprint, view->seq);
+	}
+	if (view->store)
+		return true;
+	if (kcf_guc_when_not_ready != KCF_NOT_READY_PARTIAL)
+		return false;
+	view->partial = true;
+	if (table)
+		view->store = loading_store(table, fingerprint);
+	return true;
+}
+
+static bool
+is_readable(Oid relid, void *seqs)
+{
+	KcfView view;
+
+	return kcf_relation_view(relid, seqs, &view);
+}
+
+/* As if the state were taken now. */
+static bool
+is_served(Oid relid, void *unused)
+{
+	KcfTable *table = find_table(relid);
+
+	return table && kcf_table_store(table, kcf_catalog_cached(relid)->fingerprint,
+									kcf_clock_published(table->database, table->clock));
+}
+
+/* ---- staleness ---- */
+
+static bool
+is_fresh(Oid relid, void *now)
+{
+	KcfTable *table = find_table(relid);
+
+	return table && !TimestampDifferenceExceeds(pg_atomic_read_u64(&table->at_end),
+												*(TimestampTz *) now, kcf_guc_max_staleness);
+}
+
+static void
+check_staleness(const KcfScope *scope)
+{
+	TimestampTz now;
+	TimestampTz at_end;
+	Oid relid;
+
+	if (kcf_guc_max_staleness <= 0)
+		return;
+	now = GetCurrentTimestamp();
+	relid = visit_tables(scope, is_fresh, &now);
+	if (!OidIsValid(relid))
+		return;
+	at_end = find_table(relid) ? (TimestampTz) pg_atomic_read_u64(&find_table(relid)->at_end) : 0;
+	ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					errmsg("cached table \"%s\" is too stale", get_rel_name(relid)),
+					at_end == 0 ? errdetail("It has not reached the end of its topic yet.")
+								: errdetail("It was last known to be at the end of its topic %ld "
+											"ms ago, \"kafka_cache.max_staleness\" is %d ms.",
+											(long) ((now - at_end) / 1000), kcf_guc_max_staleness),
+					errhint("See kafka_cache.tables for its state.")));
+}
+
+/* ---- why not ---- */
+
+static bool
+created_here(Oid relid)
+{
+	Relation rel = relation_open(relid, NoLock);
+	bool here = rel->rd_createSubid != InvalidSubTransactionId;
+
+	relation_close(rel, NoLock);
+	return here;
+}
+
+/* How much of the load in progress is done, in percent; -1: not known. */
+static int
+percent_loaded(KcfTable *table)
+{
+	double done = 0;
+	double all = 0;
+	bool known = true;
+
+	LWLockAcquire(kcf_registry_lock, LW_SHARED);
+	for (int i = 0; i < table->load.n; i++)
+	{
+		KcfPartition *p = &table->load.array[i];
+		uint64 start = pg_atomic_read_u64(&p->start);
+		uint64 next = Max(pg_atomic_read_u64(&p->next), start);
+		uint64 target = pg_atomic_read_u64(&p->target);
+
+		if (target == PG_UINT64_MAX)
+			known = false;
+		else if (target > start)
+		{
+			done += Min(next, target) - start;
+			all += target - start;
+		}
+	}
+	LWLockRelease(kcf_registry_lock);
+	return known && all > 0 ? (int) (100 * done / all) : -1;
+}
+
+static const char *
+hint_for(KcfTableState state)
+{
+	switch (state)
+	{
+		case KCF_TABLE_CONNECTING:
+			return "Check the server's option \"brokers\" and that the brokers can be reached.";
+		case KCF_TABLE_TOPIC_MISSING:
+			return "Create the topic, or correct the table's option \"topic\".";
+		case KCF_TABLE_AUTH_FAILED:
+			return "Correct the credentials in the user mapping of the table's owner, or the "
+				   "rights of that user.";
+		case KCF_TABLE_WAITING_FOR_TRANSACTION:
+			return "The topic ends in a Kafka transaction that is still open.";
+		case KCF_TABLE_FULL:
+			return "Raise \"kafka_cache.memory\", or the table's option \"max_bytes\".";
+		case KCF_TABLE_FAILED:
+		case KCF_TABLE_STOPPED:
+			return "See kafka_cache.tables, kafka_cache.workers and the server's log.";
+		default:
+			return "Wait with kafka_cache.wait_ready(), raise \"kafka_cache.wait_timeout\", "
+				   "or set \"kafka_cache.when_not_ready\" to read what is there.";
+	}
+}
+
+pg_attribute_noreturn() static void report_not_ready(Oid relid)
+{
+	KcfTable *table = find_table(relid);
+	const char *name = get_rel_name(relid);
+	KcfTableState state;
+	char text[sizeof(table->text)];
+	int percent;
+
+	if (table == NULL)
+	{
+		if (created_here(relid))
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							errmsg("cached table \"%s\" is not ready", name),
+							errdetail("It was created in this transaction."),
+							errhint("Loading begins when the transaction is committed.")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("cached table \"%s\" is not ready", name),
+						errdetail("No process has begun to load it."),
+						errhint("Check that \"kafka_cache.databases\" includes this database, and "
+								"see kafka_cache.workers and the server's log.")));
+	}
+
+	state = pg_atomic_read_u32(&table->state);
+	LWLockAcquire(kcf_registry_lock, LW_SHARED);
+	strlcpy(text, table->text, sizeof(text));
+	LWLockRelease(kcf_registry_lock);
+	percent = state == KCF_TABLE_LOADING ? percent_loaded(table) : -1;
+	ereport(ERROR,
+			(errcode(state == KCF_TABLE_FULL ? ERRCODE_OUT_OF_MEMORY
+											 : ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 state == KCF_TABLE_FULL ? errmsg("cached table \"%s\" did not fit into memory", name)
+									 : errmsg("cached table \"%s\" is not ready", name),
+			 percent >= 0 ? errdetail("Its state is \"%s\": %d%% of its records are loaded.",
+									  kcf_table_state_name(state), percent)
+			 : text[0]    ? errdetail("Its state is \"%s\": %s.", kcf_table_state_name(state), text)
+						  : errdetail("Its state is \"%s\".", kcf_table_state_name(state)),
+			 errhint("%s", hint_for(state))));
+}
+
+/* ---- waiting ---- */
+
+static void
+check_preloaded(void)
+{
+	if (kcf_registry_lock == NULL)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("kafka_cache_fdw is not loaded at server start"),
+			 errhint(
+				 "Add kafka_cache_fdw to \"shared_preload_libraries\" and restart the server.")));
+}
+
+/* Would waiting be in vain? */
+static bool
+is_hopeless(Oid relid)
+{
+	KcfTable *table = find_table(relid);
+
+	if (table == NULL)
+		return created_here(relid);
+	return pg_atomic_read_u32(&table->state) == KCF_TABLE_FULL;
+}
+
+/* Sleep until something may have changed. false: the time is over. */
+static bool
+sleep_on(int database, TimestampTz deadline)
+{
+	long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+	if (database >= 0)
+		return kcf_wait_sleep(database, left);
+	CHECK_FOR_INTERRUPTS();
+	if (left <= 0)
+		return false;
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 Min(left, LOOK_AGAIN_MS), PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	return true;
+}
+
+static void
+wait_for_tables(const KcfScope *scope, Oid relid, TimestampTz *deadline)
+{
+	int database = -1;
+	bool in_time = true;
+
+	if (*deadline == 0)
+		*deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), kcf_guc_wait_timeout);
+	for (;;)
+	{
+		if (database < 0 && (database = kcf_my_database()) >= 0)
+			kcf_wait_prepare(database);
+		relid = visit_tables(scope, is_served, NULL);
+		if (!OidIsValid(relid))
+			break;
+		if (!in_time || is_hopeless(relid))
+			report_not_ready(relid);
+		in_time = sleep_on(database, *deadline);
+		/* A server's options may have been altered: our locks do not cover them. */
+		AcceptInvalidationMessages();
+	}
+	if (database >= 0)
+		kcf_wait_cancel(database);
+}
+
+int
+kcf_scope_wait(const KcfScope *scope, TimestampTz *deadline)
+{
+	Oid relid;
+
+	check_preloaded();
+	relid = visit_tables(scope, is_served, NULL);
+	if (OidIsValid(relid))
+	{
+		if (kcf_guc_when_not_ready == KCF_NOT_READY_ERROR)
+			report_not_ready(relid);
+		if (kcf_guc_when_not_ready == KCF_NOT_READY_WAIT)
+			wait_for_tables(scope, relid, deadline);
+	}
+	check_staleness(scope);
+	return kcf_my_database();
+}
+
+bool
+kcf_scope_readable(const KcfScope *scope, const KcfSeq *seqs)
+{
+	return !OidIsValid(visit_tables(scope, is_readable, (void *) seqs));
+}
+
+void
+kcf_scope_check(const KcfScope *scope, const KcfSeq *seqs, TimestampTz taken_at)
+{
+	Oid relid = visit_tables(scope, is_readable, (void *) seqs);
+
+	if (OidIsValid(relid))
+	{
+		if (!is_served(relid, NULL))
+			report_not_ready(relid);
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("cached table \"%s\" is not part of this snapshot", get_rel_name(relid)),
+				 errdetail("It was loaded after the snapshot of the cached tables had been taken, "
+						   "%ld ms ago.",
+						   (long) ((GetCurrentTimestamp() - taken_at) / 1000)),
+				 errhint("Run the transaction again.")));
+	}
+	check_staleness(scope);
+}

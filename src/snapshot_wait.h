@@ -1,0 +1,35 @@
+/*
+ * snapshot_wait.h
+ *		Can the tables of a statement be read? Waiting until they can, and saying why not.
+ *
+ * Process:  backends and parallel workers.
+ * Locks:    the registry lock, shared, for a moment.
+ * Memory:   none kept.
+ * Errors:   55000 not ready, 53200 full, 40001 too stale or not in this snapshot.
+ * Waits:    kcf_scope_wait: on the database's condition variable, interruptible.
+ */
+#ifndef KCF_SNAPSHOT_WAIT_H
+#define KCF_SNAPSHOT_WAIT_H
+
+#include "snapshot.h"
+
+/* The tables that have to be readable together: those of a statement, or one. Neither is given: none. */
+typedef struct KcfScope
+{
+	EState *estate;
+	Oid relid;
+} KcfScope;
+
+/*
+ * Until all can be read, as kafka_cache.when_not_ready says, or an error. *deadline: 0 at the first call. The
+ * database slot, or -1 when no process of ours was ever there (only where nothing has to be read).
+ */
+extern int kcf_scope_wait(const KcfScope *scope, TimestampTz *deadline);
+/* Under a pin: can all be read at these sequences? */
+extern bool kcf_scope_readable(const KcfScope *scope, const KcfSeq *seqs);
+/* The same, ereports. For a state that stands already: waiting would not help. */
+extern void kcf_scope_check(const KcfScope *scope, const KcfSeq *seqs, TimestampTz taken_at);
+/* What is there of a table at these sequences; false: nothing that could be read. */
+extern bool kcf_relation_view(Oid relid, const KcfSeq *seqs, KcfView *view);
+
+#endif /* KCF_SNAPSHOT_WAIT_H */
