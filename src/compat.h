@@ -37,6 +37,29 @@
 #define kcf_my_proc_number() (MyProc->pgprocno)
 #endif
 
+/* 17 and 18 want to know more of a foreign path; a path that its setting disables is only counted since 18. */
+#if PG_VERSION_NUM >= 180000
+#define kcf_create_foreignscan_path(root, rel, rows, enabled, startup, total, outer, private)      \
+	create_foreignscan_path(root, rel, NULL, rows, (enabled) ? 0 : 1, startup, total, NIL, outer,  \
+							NULL, NIL, private)
+#elif PG_VERSION_NUM >= 170000
+#define kcf_create_foreignscan_path(root, rel, rows, enabled, startup, total, outer, private)      \
+	create_foreignscan_path(root, rel, NULL, rows, (startup) + ((enabled) ? 0 : disable_cost),     \
+							(total) + ((enabled) ? 0 : disable_cost), NIL, outer, NULL, NIL,       \
+							private)
+#else
+#define kcf_create_foreignscan_path(root, rel, rows, enabled, startup, total, outer, private)      \
+	create_foreignscan_path(root, rel, NULL, rows, (startup) + ((enabled) ? 0 : disable_cost),     \
+							(total) + ((enabled) ? 0 : disable_cost), NIL, outer, NULL, private)
+#endif
+
+/* 17 asks the statistics for the length of an array. */
+#if PG_VERSION_NUM >= 170000
+#define kcf_estimate_array_length(root, array) estimate_array_length(root, array)
+#else
+#define kcf_estimate_array_length(root, array) estimate_array_length(array)
+#endif
+
 /* The server's name of the version it was compiled with, for kafka_cache.settings(). */
 #define KCF_SERVER_VERSION PG_VERSION
 

@@ -13,14 +13,32 @@
 
 #include "foreign/fdwapi.h"
 
+/*
+ * What a plan node carries. fdw_exprs has the values of the key columns, in their order, or the one array;
+ * fdw_recheck_quals the clauses they come from.
+ */
+typedef enum KcfPlanItem
+{
+	KCF_PLAN_FLAGS, /* Integer, KCF_PLAN_* */
+	KCF_PLAN_TYPES  /* OID list: of the values, or of the array's elements */
+} KcfPlanItem;
+
+#define KCF_PLAN_LOOKUP 0x01 /* by key; else all rows */
+#define KCF_PLAN_ARRAY 0x02  /* by an array of keys */
+#define KCF_PLAN_SYSTEM 0x04 /* system columns of the tuple's header are asked for */
+
 /* fdw_plan.c */
 extern void kafkaCacheGetForeignRelSize(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid);
 extern void kafkaCacheGetForeignPaths(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid);
-extern ForeignScan *kafkaCacheGetForeignPlan(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid,
-											 ForeignPath *best_path, List *tlist, List *scan_clauses,
-											 Plan *outer_plan);
-extern bool kafkaCacheIsForeignScanParallelSafe(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rte);
-extern void kcf_fdw_plan_init(void); /* the made-up unique index: get_relation_info_hook */
+extern ForeignScan *kafkaCacheGetForeignPlan(PlannerInfo *root, RelOptInfo *baserel,
+											 Oid foreigntableid, ForeignPath *best_path,
+											 List *tlist, List *scan_clauses, Plan *outer_plan);
+extern bool kafkaCacheIsForeignScanParallelSafe(PlannerInfo *root, RelOptInfo *rel,
+												RangeTblEntry *rte);
+
+/* fdw_relinfo.c: the made-up unique index, by get_relation_info_hook; and what is known of a table's size */
+extern void kcf_fdw_plan_init(void);
+extern void kcf_fdw_set_size(PlannerInfo *root, RelOptInfo *baserel, Oid relid);
 
 /* fdw_scan.c */
 extern void kafkaCacheBeginForeignScan(ForeignScanState *node, int eflags);
@@ -28,14 +46,18 @@ extern TupleTableSlot *kafkaCacheIterateForeignScan(ForeignScanState *node);
 extern void kafkaCacheReScanForeignScan(ForeignScanState *node);
 extern void kafkaCacheEndForeignScan(ForeignScanState *node);
 extern Size kafkaCacheEstimateDSMForeignScan(ForeignScanState *node, ParallelContext *pcxt);
-extern void kafkaCacheInitializeDSMForeignScan(ForeignScanState *node, ParallelContext *pcxt, void *coordinate);
-extern void kafkaCacheReInitializeDSMForeignScan(ForeignScanState *node, ParallelContext *pcxt, void *coordinate);
-extern void kafkaCacheInitializeWorkerForeignScan(ForeignScanState *node, shm_toc *toc, void *coordinate);
+extern void kafkaCacheInitializeDSMForeignScan(ForeignScanState *node, ParallelContext *pcxt,
+											   void *coordinate);
+extern void kafkaCacheReInitializeDSMForeignScan(ForeignScanState *node, ParallelContext *pcxt,
+												 void *coordinate);
+extern void kafkaCacheInitializeWorkerForeignScan(ForeignScanState *node, shm_toc *toc,
+												  void *coordinate);
 
 /* fdw_explain.c */
 extern void kafkaCacheExplainForeignScan(ForeignScanState *node, struct ExplainState *es);
 
 /* fdw_analyze.c */
-extern bool kafkaCacheAnalyzeForeignTable(Relation relation, AcquireSampleRowsFunc *func, BlockNumber *totalpages);
+extern bool kafkaCacheAnalyzeForeignTable(Relation relation, AcquireSampleRowsFunc *func,
+										  BlockNumber *totalpages);
 
 #endif /* KCF_FDW_H */

@@ -7,11 +7,10 @@
 
 #include "catalog.h"
 #include "errlog.h"
-#include "fdw.h"
 #include "proc.h"
 #include "registry.h"
 #include "rowmap.h"
-#include "snapshot.h"
+#include "store.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -71,99 +70,28 @@ kcf_jansson_version(void)
 	return "?";
 }
 
-WEAK void
-kcf_snapshot_init(void)
+WEAK KcfRow *
+kcf_store_find(const KcfStore *store, const KcfKeyType *key, uint64 hash, const Datum *values,
+			   KcfSeq seq)
 {
-}
-
-WEAK void
-kcf_fdw_plan_init(void)
-{
-}
-
-#define NOT_YET ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("not built yet")))
-
-WEAK void
-kafkaCacheGetForeignRelSize(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid)
-{
-	NOT_YET;
-}
-
-WEAK void
-kafkaCacheGetForeignPaths(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid)
-{
-	NOT_YET;
-}
-
-WEAK ForeignScan *
-kafkaCacheGetForeignPlan(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid,
-						 ForeignPath *best_path, List *tlist, List *scan_clauses, Plan *outer_plan)
-{
-	NOT_YET;
-	return NULL;
-}
-
-WEAK bool
-kafkaCacheIsForeignScanParallelSafe(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rte)
-{
-	return false;
-}
-
-WEAK void
-kafkaCacheBeginForeignScan(ForeignScanState *node, int eflags)
-{
-	NOT_YET;
-}
-
-WEAK TupleTableSlot *
-kafkaCacheIterateForeignScan(ForeignScanState *node)
-{
-	NOT_YET;
 	return NULL;
 }
 
 WEAK void
-kafkaCacheReScanForeignScan(ForeignScanState *node)
-{
-}
-
-WEAK void
-kafkaCacheEndForeignScan(ForeignScanState *node)
-{
-}
-
-WEAK Size
-kafkaCacheEstimateDSMForeignScan(ForeignScanState *node, ParallelContext *pcxt)
-{
-	return 0;
-}
-
-WEAK void
-kafkaCacheInitializeDSMForeignScan(ForeignScanState *node, ParallelContext *pcxt, void *coordinate)
-{
-}
-
-WEAK void
-kafkaCacheReInitializeDSMForeignScan(ForeignScanState *node, ParallelContext *pcxt,
-									 void *coordinate)
-{
-}
-
-WEAK void
-kafkaCacheInitializeWorkerForeignScan(ForeignScanState *node, shm_toc *toc, void *coordinate)
-{
-}
-
-WEAK void
-kafkaCacheExplainForeignScan(ForeignScanState *node, struct ExplainState *es)
+kcf_store_scan_begin(KcfStoreScan *scan, const KcfStore *store, KcfSeq seq)
 {
 }
 
 WEAK bool
-kafkaCacheAnalyzeForeignTable(Relation relation, AcquireSampleRowsFunc *func,
-							  BlockNumber *totalpages)
+kcf_store_scan_slab(KcfStoreScan *scan, uint32 slab)
 {
 	return false;
+}
+
+WEAK KcfRow *
+kcf_store_scan_next(KcfStoreScan *scan)
+{
+	return NULL;
 }
 
 /* Comes, looks for the extension, stays while it is there. */

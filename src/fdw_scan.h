@@ -1,0 +1,60 @@
+/*
+ * fdw_scan.h
+ *		A running scan, as EXPLAIN sees it.
+ *
+ * Process:  backends and parallel workers.
+ * Locks:    none.
+ * Memory:   the executor's query context.
+ * Errors:   none.
+ * Waits:    never.
+ */
+#ifndef KCF_FDW_SCAN_H
+#define KCF_FDW_SCAN_H
+
+#include "keytype.h"
+#include "nodes/execnodes.h"
+#include "snapshot.h"
+#include "store.h"
+
+/* In the dynamic shared memory of a parallel query. */
+typedef struct KcfParallelScan
+{
+	pg_atomic_uint32 next_slab; /* each participant takes the next one */
+} KcfParallelScan;
+
+typedef struct KcfScanState
+{
+	int flags; /* KCF_PLAN_* */
+	KcfSnapshot *snapshot;
+	const volatile bool *lost;
+	KcfView view;
+	HeapTupleData tuple; /* of the row in the slot */
+
+	/* all rows */
+	KcfStoreScan scan;
+	uint32 next_slab;
+	KcfParallelScan *shared; /* NULL: not parallel */
+
+	/* by key */
+	const KcfKeyType *key;
+	int nvalues;
+	ExprState *values[KCF_MAX_KEYS];
+	Oid types[KCF_MAX_KEYS];
+	bool done; /* looked up since the last rescan */
+
+	/* by an array of keys */
+	int16 typlen; /* of the elements */
+	bool typbyval;
+	char typalign;
+	MemoryContext found_cxt;
+	KcfRow **found;
+	int nfound;
+	int next_found;
+
+	char *position; /* when the snapshot was taken, for EXPLAIN ANALYZE */
+} KcfScanState;
+
+/* fdw_explain.c: how far the served rows of a table go, as kafka_cache.position() prints it. */
+extern char *kcf_position_text(Oid relid);
+
+#endif /* KCF_FDW_SCAN_H */
