@@ -1,13 +1,14 @@
 /*
  * errlog.h
  *		The bad records of one cached table: newest of each key, until a good record or a tombstone
- *heals it.
+ *		heals it.
  *
  * Process:  the consumer writes, any backend reads.
  * Locks:    an LWLock of its own (tranche kafka_cache_errors); readers copy under it.
  * Memory:   arena, charged to the table; bounded by kafka_cache.max_errors. No value and no key of
- *a record is kept, only a 128-bit hash of the key's identity. Errors:   none; beyond the bound only
- *the counters go on. Waits:    on its lock, briefly.
+ *           a record is kept, only a 128-bit hash of the key's identity.
+ * Errors:   none; beyond the bound only the counters go on.
+ * Waits:    on its lock, briefly.
  */
 #ifndef KCF_ERRLOG_H
 #define KCF_ERRLOG_H

@@ -1,19 +1,20 @@
 /*
  * kafka.h
  *		The Kafka client of one table's consumption: one topic, partitions started at positions of
- *ours.
+ *		ours.
  *
  * Process:  consumer workers only; never a backend, never the postmaster.
  * Locks:    none.
  * Memory:   TopMemoryContext and the library's own; what is pulled is copied into a spool of the
- *caller's. Errors:   returned as KcfKafkaFault; nothing throws while the library holds something
- *for us. Waits:    kcf_kafka_partitions at most its timeout; kcf_kafka_destroy for the library's
- *threads to end (milliseconds); nothing else.
+ *           caller's.
+ * Errors:   returned as KcfKafkaFault; nothing throws while the library holds something for us.
+ * Waits:    kcf_kafka_partitions at most its timeout; kcf_kafka_destroy for the library's threads
+ *           to end (milliseconds); nothing else.
  *
  * No consumer group is used: the library's simple consumer fetches the partitions it is told to,
- *looks up no coordinator, needs no right on a group, and adds partitions without disturbing the
- *others. No callbacks either: events are taken from queues, and the queues write to the file
- *descriptor given when they become non-empty.
+ * looks up no coordinator, needs no right on a group, and adds partitions without disturbing the
+ * others. No callbacks either: events are taken from queues, and the queues write to the file
+ * descriptor given when they become non-empty.
  */
 #ifndef KCF_KAFKA_H
 #define KCF_KAFKA_H

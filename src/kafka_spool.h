@@ -5,13 +5,15 @@
  * Process:  one consumer worker, on its own.
  * Locks:    none.
  * Memory:   a memory context of its own; chunks are reused, and given back when the spool runs
- *empty. Errors:   kcf_spool_add returns NULL when there is no memory; nothing throws. Waits: never.
+ *           empty.
+ * Errors:   kcf_spool_add returns NULL when there is no memory; nothing throws.
+ * Waits:    never.
  *
  * Why copy: the library keeps some 350 bytes beside every record and a reference to the whole fetch
- *response, and it cannot be shut down while one record is held. Copied, a second's worth of loading
- *fits in a few hundred megabytes, lies in the order in which it is decoded, and may be kept while
- *the client comes and goes. And the library's own queue stays short, which is what keeps it
- *fetching: past its limit it stops for a second.
+ * response, and it cannot be shut down while one record is held. Copied, a second's worth of
+ * loading fits in a few hundred megabytes, lies in the order in which it is decoded, and may be
+ * kept while the client comes and goes. And the library's own queue stays short, which is what
+ * keeps it fetching: past its limit it stops for a second.
  */
 #ifndef KCF_KAFKA_SPOOL_H
 #define KCF_KAFKA_SPOOL_H

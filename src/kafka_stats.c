@@ -1,7 +1,7 @@
 /*
  * kafka_stats.c
  *		Reads the library's statistics. The only file that knows jansson: the server exports a
- *function json_object() of its own, so nothing here may build JSON, only take it apart.
+ *		function json_object() of its own, so nothing here may build JSON, only take it apart.
  */
 #include "postgres.h"
 
