@@ -3,8 +3,8 @@
  *		Composition root: what this library consists of, in the order in which it is set up.
  *
  * Compacted Kafka topics as tables: a consumer process for each database reads the topics into
- *shared memory, and foreign tables show what lies there. Nothing is decided in this file. Where to
- *read on:
+ * shared memory, and foreign tables show what lies there. Nothing is decided in this file. Where to
+ * read on:
  *
  *		src/proc_launcher.c		which processes run
  *		src/proc_consumer.c		what a consumer does all day

@@ -1,16 +1,16 @@
 /*
  * ddl.c
  *		Telling the workers of DDL, at its commit, and refusing definitions of ours that cannot
- *work.
+ * work.
  *
  * Any command that may change what a consumer knows raises a flag; when the transaction has
- *committed, its invalidations are sent and its locks released, the consumer is woken and finds out
- *by itself what changed, if anything did. So a false alarm costs a wake-up: the flag is not lowered
- *when only a subtransaction is rolled back, and no attempt is made to find out whether an object is
- *ours.
+ * committed, its invalidations are sent and its locks released, the consumer is woken and finds out
+ * by itself what changed, if anything did. So a false alarm costs a wake-up: the flag is not lowered
+ * when only a subtransaction is rolled back, and no attempt is made to find out whether an object is
+ * ours.
  *
  * Ordinary transaction callbacks come before the invalidations are sent, too early for this; those
- *of resource owners come last.
+ * of resource owners come last.
  */
 #include "postgres.h"
 

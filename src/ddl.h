@@ -1,7 +1,7 @@
 /*
  * ddl.h
  *		Telling the workers of DDL, at its commit, and refusing definitions of ours that cannot
- *work.
+ * work.
  *
  * Process:  backends.
  * Locks:    registry lock, briefly, after commit.

@@ -1,10 +1,10 @@
 /*
  * proc.c
  *		What every worker process has in common: signals, latch and file descriptor wait, reload,
- *orderly exit.
+ * orderly exit.
  *
  * SIGTERM is handled as in a backend (die): the process leaves at its next CHECK_FOR_INTERRUPTS,
- *through the exit callbacks, which is where clients are destroyed and the registry is told.
+ * through the exit callbacks, which is where clients are destroyed and the registry is told.
  */
 #include "postgres.h"
 

@@ -1,7 +1,7 @@
 /*
  * proc.h
  *		What every worker process has in common: signals, latch and file descriptor wait, reload,
- *orderly exit.
+ * orderly exit.
  *
  * Process:  launcher, consumer (later producer, refresher).
  * Locks:    none held while waiting.

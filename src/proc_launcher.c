@@ -3,13 +3,13 @@
  *		The one static worker: which databases there are, and their consumers.
  *
  * A database is visited once, by starting its first consumer: where the extension is not, that one
- *says so and leaves, and the database's slot is free again. CREATE EXTENSION asks for another
- *visit. On a standby nobody can ask, so it is visited again every minute.
+ * says so and leaves, and the database's slot is free again. CREATE EXTENSION asks for another
+ * visit. On a standby nobody can ask, so it is visited again every minute.
  *
  * What is known of processes comes from two sides. The registry tells who is there (the worker
- *itself takes its pid away); the postmaster tells, through our handle, when a started worker is
- *really gone, or never came. A launcher that was restarted has no handles: then the registry alone
- *counts, and workers wake it as they leave.
+ * itself takes its pid away); the postmaster tells, through our handle, when a started worker is
+ * really gone, or never came. A launcher that was restarted has no handles: then the registry alone
+ * counts, and workers wake it as they leave.
  */
 #include "postgres.h"
 

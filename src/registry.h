@@ -1,13 +1,14 @@
 /*
  * registry.h
- *		What the processes know of each other: databases, cached tables, workers; states, positions,
- *counters.
+ *		What the processes know of each other: databases, cached tables, workers; their states,
+ *		positions and counters.
  *
  * Process:  all. Each field names its writer.
- * Locks:    kcf_registry_lock (an LWLock) for slots, texts, stores and partition arrays to follow
- *their pointers; hot fields are atomics. Memory:   fixed, main shared memory; partition arrays in
- *the arena. Errors:   lookups return NULL; nothing throws but where said. Waits:    kcf_wait_sleep
- *only, on a condition variable, interruptible.
+ * Locks:    kcf_registry_lock (an LWLock) for slots, texts, and to follow the pointers to stores
+ *           and partitions; hot fields are atomics.
+ * Memory:   fixed, main shared memory; partition arrays in the arena.
+ * Errors:   lookups return NULL; nothing throws but where said.
+ * Waits:    kcf_wait_sleep only, on a condition variable, interruptible.
  */
 #ifndef KCF_REGISTRY_H
 #define KCF_REGISTRY_H

@@ -3,10 +3,10 @@
  *		The cached tables: their slots, states and counters, and which store a reader sees.
  *
  * A store is reachable from three places: the generations (what readers look up), "loading" (what
- *the consumer fills) and "retired" (no more served, perhaps pinned). One that is retired may still
- *be found among the generations by readers of older sequences; when the last pin is gone it leaves
- *both. Pointers change under the exclusive registry lock, so who holds it shared may follow them
- *without a pin, as the views do.
+ * the consumer fills) and "retired" (no more served, perhaps pinned). One that is retired may still
+ * be found among the generations by readers of older sequences; when the last pin is gone it leaves
+ * both. Pointers change under the exclusive registry lock, so who holds it shared may follow them
+ * without a pin, as the views do.
  */
 #include "postgres.h"
 

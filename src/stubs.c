@@ -1,7 +1,7 @@
 /*
  * stubs.c
  *		Stand-ins for what is being built: weak, so that the real ones take over as they come. To be
- *deleted.
+ * deleted.
  */
 #include "postgres.h"
 

@@ -3,9 +3,9 @@
  *		Getting our workers out of the way of commands that want a database for themselves.
  *
  * DROP DATABASE, ALTER DATABASE … RENAME and SET TABLESPACE, and CREATE DATABASE … TEMPLATE fail
- *after five seconds when anybody is connected to the database. Our consumers are sent away before
- *the command runs, and are given back when its transaction ends, however it ends. Only who may run
- *the command can do that, or anybody could disturb anybody's cache by a command that is refused.
+ * after five seconds when anybody is connected to the database. Our consumers are sent away before
+ * the command runs, and are given back when its transaction ends, however it ends. Only who may run
+ * the command can do that, or anybody could disturb anybody's cache by a command that is refused.
  */
 #include "postgres.h"
 

@@ -5,8 +5,8 @@
  * Process:  backends.
  * Locks:    registry lock, briefly; none while waiting.
  * Memory:   none.
- * Errors:   none of its own: where workers do not leave in time the command itself fails, as it
- *does today. Waits:    until the database's workers have left, at most five seconds, interruptible.
+ * Errors:   none of its own: where workers do not leave in time the command itself fails.
+ * Waits:    until the database's workers have left, at most five seconds, interruptible.
  */
 #ifndef KCF_WITHDRAW_H
 #define KCF_WITHDRAW_H
