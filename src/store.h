@@ -20,28 +20,30 @@ typedef uint64 KcfSeq;
 #define KCF_SEQ_NEVER PG_UINT64_MAX
 
 /*
- * A row version. Lies in a slab, MAXALIGNed, followed by a heap tuple (and, with KCF_ROW_RAW_KEY, by a
- * uint32 length and the key's raw bytes). The tuple's t_choice and t_ctid, which an executor slot never
- * reads, hold birth and death: see kcf_row_birth/kcf_row_death.
+ * A row version. Lies in a slab, MAXALIGNed, followed by a heap tuple (and, with KCF_ROW_RAW_KEY, by
+ * a uint32 length, INTALIGNed, and the key's raw bytes). The tuple's t_choice and t_ctid, which an
+ * executor slot never reads, hold birth, death and a part of the key's hash.
  */
 typedef struct KcfRow
 {
-	uint64		prev_flags; /* older version of the key (48 bits) | KCF_ROW_* in the upper 16 */
-	int64		offset;
-	int64		timestamp;	/* Kafka's, milliseconds; KCF_NO_TIMESTAMP */
-	int32		partition;
-	uint32		tuple_len;
+	uint64 prev_flags; /* older version of the key (lower 48 bits), KCF_ROW_*, the store's own */
+	int64 offset;
+	int64 timestamp; /* Kafka's, milliseconds; KCF_NO_TIMESTAMP */
+	int32 partition;
+	uint32 tuple_len;
 } KcfRow;
 
-#define KCF_ROW_TOMBSTONE UINT64CONST(0x0001) /* key deleted; tuple holds the key columns only (others null) */
+#define KCF_ROW_TOMBSTONE UINT64CONST(0x0001) /* key deleted; only the key columns are not null */
 #define KCF_ROW_ERROR UINT64CONST(0x0002)	  /* on_error 'fail': a scan that meets it raises 22000 */
 #define KCF_ROW_RAW_KEY UINT64CONST(0x0004)	  /* raw key bytes follow the tuple */
 #define KCF_ROW_MULTI UINT64CONST(0x0008)	  /* the key was met in several partitions */
 
-#define kcf_row_flags(row) ((row)->prev_flags >> 48)
+#define kcf_row_flags(row) ((*(const volatile uint64 *) &(row)->prev_flags >> 48) & 0x0f)
 #define kcf_row_tuple(row) ((HeapTupleHeader) ((char *) (row) + sizeof(KcfRow)))
-#define kcf_row_birth(row) (*(volatile uint64 *) kcf_row_tuple(row))
-#define kcf_row_death(row) (*((volatile uint64 *) kcf_row_tuple(row) + 1))
+/* visible to seq: birth <= seq < death. Sequences have 48 bits; the most is "never". */
+#define KCF_ROW_SEQ_MASK UINT64CONST(0x0000ffffffffffff)
+#define kcf_row_birth(row) (*(const volatile uint64 *) kcf_row_tuple(row) & KCF_ROW_SEQ_MASK)
+#define kcf_row_death(row) (*((const volatile uint64 *) kcf_row_tuple(row) + 1))
 extern KcfSlice kcf_row_raw_key(const KcfRow *row); /* data NULL: canonical */
 
 typedef struct KcfStore KcfStore; /* shared: slab directory, index, totals */
@@ -65,6 +67,8 @@ typedef enum KcfPut
 	KCF_PUT_DELETED, /* tombstone removed a visible row */
 	KCF_PUT_ABSENT,	 /* tombstone of a key without a visible row (remembered) */
 	KCF_PUT_LOST,	 /* kept as its partition's last, another partition's record is newer and stays visible */
+	KCF_PUT_REVEALED, /* ended its partition's older record; another partition's is the newest now, and was made
+					   * visible (or its tombstone, and the row is gone) */
 	KCF_PUT_STALE,	 /* offset not after the last one of this key and partition: nothing done */
 	KCF_PUT_FULL	 /* no memory: nothing done; the same record may be tried again */
 } KcfPut;
@@ -101,10 +105,23 @@ extern KcfPut kcf_store_delete(KcfStoreWriter *writer, KcfSeq seq, const KcfRowM
 /*
  * A slice of housekeeping after a publish (index growth, slab recycling, freeing what min_pinned no longer
  * sees), at most about budget rows moved; never longer than a millisecond. May write versions with birth
- * seq = published + 1. Returns true when there is more to do (call again before going idle).
+ * seq = published + 1. Returns true when there is more to do that a pin does not hinder: publish and call again
+ * before going idle. A budget of four times the rows applied since the last call keeps dead rows within their
+ * bound under any load.
  */
 extern bool kcf_store_housekeep(KcfStoreWriter *writer, KcfSeq published, KcfSeq min_pinned, int budget);
-/* After loading: tombstones older than needed may be forgotten, except of keys met in several partitions. */
+/* Does something wait for a pin to go? Then call housekeep again some time, even if nothing else happens. */
+extern bool kcf_store_hindered(const KcfStoreWriter *writer);
+/*
+ * A first load: more dead rows are borne for its speed. Set false before the table is served and housekeep until
+ * it returns false. A new store is not loading.
+ */
+extern void kcf_store_set_loading(KcfStoreWriter *writer, bool loading);
+/*
+ * After loading: the oldest tombstones beyond this may be forgotten, except of keys met in several partitions.
+ * KCF_TOMBSTONES_ALL (how a store begins): none.
+ */
+#define KCF_TOMBSTONES_ALL ((Size) -1)
 extern void kcf_store_set_tombstone_limit(KcfStoreWriter *writer, Size bytes);
 
 /* ---- reading, under a pin of seq ---- */

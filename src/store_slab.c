@@ -1,0 +1,407 @@
+/*
+ * store_slab.c
+ *		Slabs: where rows lie, what in them lives, and how they go.
+ *
+ * A slab is open (rows are appended), then closed. Each closed one is in a bucket by its share of
+ * dead bytes, so that recycling finds the most rewarding without looking. When nothing lives in
+ * it, it joins the queue of the dead; when no pin sees its rows it is unlinked from the
+ * directory, and when no scanner can hold it, freed (or kept as the spare).
+ *
+ * The size of the next slab grows with the table, from 16 kB to 1 MB: a tiny table is cheap, and
+ * what one slab holds beyond the bound on dead rows is a small part of any table.
+ *
+ * The spare: no put opens a slab unless another one of that size is in reserve. So recycling,
+ * which alone may take it, can always empty a slab, and give it back.
+ */
+#include "postgres.h"
+
+#include "store_internal.h"
+
+/* ---- lists ---- */
+
+static void
+list_append(KcfSlabList *list, KcfSlab *slab)
+{
+	slab->next = NULL;
+	slab->prev = list->tail;
+	if (list->tail)
+		list->tail->next = slab;
+	else
+		list->head = slab;
+	list->tail = slab;
+}
+
+static void
+list_remove(KcfSlabList *list, KcfSlab *slab)
+{
+	if (slab->prev)
+		slab->prev->next = slab->next;
+	else
+		list->head = slab->next;
+	if (slab->next)
+		slab->next->prev = slab->prev;
+	else
+		list->tail = slab->prev;
+	slab->prev = slab->next = NULL;
+}
+
+static void
+tombs_append(KcfStore *store, KcfSlab *slab)
+{
+	slab->tomb_next = NULL;
+	slab->tomb_prev = store->tombs.tail;
+	if (store->tombs.tail)
+		store->tombs.tail->tomb_next = slab;
+	else
+		store->tombs.head = slab;
+	store->tombs.tail = slab;
+}
+
+static void
+tombs_remove(KcfStore *store, KcfSlab *slab)
+{
+	if (slab->tomb_prev)
+		slab->tomb_prev->tomb_next = slab->tomb_next;
+	else
+		store->tombs.head = slab->tomb_next;
+	if (slab->tomb_next)
+		slab->tomb_next->tomb_prev = slab->tomb_prev;
+	else
+		store->tombs.tail = slab->tomb_prev;
+	slab->tomb_prev = slab->tomb_next = NULL;
+}
+
+static int
+bucket_of(const KcfSlab *slab)
+{
+	return slab->dead * KCF_BUCKETS / (slab->used - KCF_SLAB_HEADER + 1);
+}
+
+/* After closing or a death: to the list in which it belongs now. */
+static void
+slab_file(KcfStore *store, KcfSlab *slab, KcfSeq seq)
+{
+	if (slab->live == 0)
+	{
+		if (slab->state == KCF_SLAB_CLOSED && slab->bucket >= 0)
+			list_remove(&store->buckets[slab->bucket], slab);
+		if (slab->state != KCF_SLAB_OWN)
+			store->hole_bytes -= slab->dead;
+		slab->state = KCF_SLAB_DEAD;
+		if (store->victim == slab)
+			store->victim = NULL;
+		/* in the queue's order, even if its last row died long before it was closed */
+		slab->max_death = Max(slab->max_death, seq);
+		store->limbo_bytes += slab->size;
+		list_append(&store->dead, slab);
+	}
+	else if (slab->state == KCF_SLAB_CLOSED)
+	{
+		int bucket = bucket_of(slab);
+
+		if (bucket == slab->bucket)
+			return;
+		if (slab->bucket >= 0)
+			list_remove(&store->buckets[slab->bucket], slab);
+		slab->bucket = bucket;
+		list_append(&store->buckets[bucket], slab);
+	}
+}
+
+/* ---- limbo ---- */
+
+void
+kcf_limbo_push(KcfStore *store, KcfLimbo *item, KcfLimboKind kind, KcfSeq seq)
+{
+	item->next = NULL;
+	item->stamp = seq;
+	item->kind = kind;
+	if (store->limbo_tail)
+		store->limbo_tail->next = item;
+	else
+		store->limbo_head = item;
+	store->limbo_tail = item;
+}
+
+static void
+slab_free(KcfStore *store, KcfAccount *account, KcfSlab *slab)
+{
+	/* the larger one is the spare from now on */
+	if (slab->size <= KCF_SLAB_MAX && (store->spare == NULL || store->spare->size < slab->size))
+	{
+		KcfSlab *spare = store->spare;
+
+		store->spare = slab;
+		slab = spare;
+	}
+	if (slab == NULL)
+		return;
+	store->slab_bytes -= slab->size;
+	kcf_arena_free(account, slab, slab->size);
+}
+
+void
+kcf_limbo_free(KcfStore *store, KcfAccount *account, KcfLimbo *item)
+{
+	switch (item->kind)
+	{
+		case KCF_LIMBO_SLAB:
+			store->limbo_bytes -= ((KcfSlab *) item)->size;
+			store->dead_bytes -= ((KcfSlab *) item)->dead;
+			slab_free(store, account, (KcfSlab *) item);
+			break;
+		case KCF_LIMBO_DIRECTORY:
+			kcf_arena_free(account, item, kcf_directory_size(((KcfDirectory *) item)->capacity));
+			break;
+		case KCF_LIMBO_INDEX:
+			kcf_index_free(store, account, (KcfIndex *) item);
+			break;
+	}
+}
+
+/* ---- the directory ---- */
+
+/* Make sure that one more slab can be entered. */
+static bool
+directory_room(KcfStoreWriter *writer, KcfSeq seq)
+{
+	KcfStore *store = writer->store;
+	KcfDirectory *dir = store->directory;
+	KcfDirectory *larger;
+	uint32 capacity;
+
+	if (dir->nfree > 0 || store->nslabs < dir->capacity)
+		return true;
+	capacity = dir->capacity * 2;
+	larger = kcf_arena_alloc(writer->account, kcf_directory_size(capacity));
+	if (larger == NULL)
+		return false;
+	larger->capacity = capacity;
+	larger->nfree = 0;
+	larger->free_list = (uint32 *) &larger->slabs[capacity];
+	memcpy(larger->slabs, dir->slabs, store->nslabs * sizeof(char *));
+	memset(&larger->slabs[store->nslabs], 0, (capacity - store->nslabs) * sizeof(char *));
+	pg_write_barrier();
+	store->directory = larger;
+	kcf_limbo_push(store, &dir->limbo, KCF_LIMBO_DIRECTORY, seq);
+	return true;
+}
+
+/*
+ * A new slab may take the entry of an unlinked one: a scanner that comes to the entry late finds
+ * rows born above its pin, and all that was in the old slab was dead to it.
+ */
+static void
+directory_enter(KcfStore *store, KcfSlab *slab)
+{
+	KcfDirectory *dir = store->directory;
+
+	/* the header is whole before anyone finds it */
+	pg_write_barrier();
+	if (dir->nfree > 0)
+	{
+		slab->entry = dir->free_list[--dir->nfree];
+		*(char *volatile *) &dir->slabs[slab->entry] = (char *) slab;
+	}
+	else
+	{
+		slab->entry = store->nslabs;
+		*(char *volatile *) &dir->slabs[slab->entry] = (char *) slab;
+		pg_write_barrier();
+		store->nslabs++;
+	}
+}
+
+void
+kcf_slab_unlink(KcfStore *store, KcfSlab *slab, KcfSeq seq)
+{
+	KcfDirectory *dir = store->directory;
+
+	Assert(slab->state == KCF_SLAB_DEAD && slab->live == 0);
+	list_remove(&store->dead, slab);
+	*(char *volatile *) &dir->slabs[slab->entry] = NULL;
+	dir->free_list[dir->nfree++] = slab->entry;
+	kcf_limbo_push(store, &slab->limbo, KCF_LIMBO_SLAB, seq);
+}
+
+/* ---- room for rows ---- */
+
+Size
+kcf_slab_next_size(const KcfStore *store)
+{
+	Size size = KCF_SLAB_MIN;
+
+	while (size < KCF_SLAB_MAX && size * 16 < store->slab_bytes)
+		size *= 2;
+	return size;
+}
+
+static KcfSlab *
+slab_alloc(KcfStoreWriter *writer, Size size)
+{
+	KcfSlab *slab = kcf_arena_alloc(writer->account, size);
+
+	if (slab != NULL)
+	{
+		slab->size = size;
+		writer->store->slab_bytes += size;
+	}
+	return slab;
+}
+
+static void
+slab_begin(KcfStore *store, KcfSlab *slab, KcfSlabState state)
+{
+	Size size = slab->size;
+
+	memset(slab, 0, sizeof(KcfSlab));
+	slab->size = size;
+	slab->used = KCF_SLAB_HEADER;
+	slab->state = state;
+	slab->bucket = -1;
+	directory_enter(store, slab);
+}
+
+/* A slab to append to, for a row of this size at least. */
+static bool
+slab_open(KcfStoreWriter *writer, Size need, KcfSeq seq, bool moving)
+{
+	KcfStore *store = writer->store;
+	KcfSlab *closing = store->open;
+	Size size = kcf_slab_next_size(store);
+	KcfSlab *slab;
+
+	/* what does not fit at a slab's end is wasted: at most an eighth */
+	while (size < KCF_SLAB_MAX && size < need * 8)
+		size *= 2;
+	if (!directory_room(writer, seq))
+		return false;
+	slab = slab_alloc(writer, size);
+	if (slab != NULL && (store->spare == NULL || store->spare->size < size))
+	{
+		KcfSlab *spare = slab_alloc(writer, size);
+
+		if (spare != NULL)
+		{
+			KcfSlab *smaller = store->spare;
+
+			store->spare = spare;
+			if (smaller != NULL)
+			{
+				store->slab_bytes -= smaller->size;
+				kcf_arena_free(writer->account, smaller, smaller->size);
+			}
+		}
+		else if (!moving)
+		{
+			store->slab_bytes -= slab->size;
+			kcf_arena_free(writer->account, slab, slab->size);
+			return false;
+		}
+	}
+	if (slab == NULL && moving && store->spare != NULL &&
+		store->spare->size >= KCF_SLAB_HEADER + need)
+	{
+		slab = store->spare;
+		store->spare = NULL;
+	}
+	if (slab == NULL)
+		return false;
+
+	slab_begin(store, slab, KCF_SLAB_OPEN);
+	store->open = slab;
+	if (closing != NULL)
+	{
+		closing->state = KCF_SLAB_CLOSED;
+		slab_file(store, closing, seq);
+	}
+	return true;
+}
+
+KcfRow *
+kcf_slab_reserve(KcfStoreWriter *writer, Size size, KcfSeq seq, bool moving, uint64 *page)
+{
+	KcfStore *store = writer->store;
+	KcfSlab *slab = store->open;
+	KcfRow *row;
+
+	if (likely(slab != NULL && slab->used + size <= slab->size))
+		;
+	else if (size > KCF_ROW_OWN_SLAB)
+	{
+		/* behind its row nothing more goes in; the page of the row is the first */
+		if (!directory_room(writer, seq))
+			return NULL;
+		slab = slab_alloc(writer, TYPEALIGN(KCF_PAGE, KCF_SLAB_HEADER + size));
+		if (slab == NULL)
+			return NULL;
+		slab_begin(store, slab, KCF_SLAB_OWN);
+	}
+	else if (!slab_open(writer, size, seq, moving))
+		return NULL;
+	else
+		slab = store->open;
+	row = (KcfRow *) ((char *) slab + slab->used);
+	*page = slab->used / KCF_PAGE;
+	return row;
+}
+
+void
+kcf_slab_commit(KcfStore *store, KcfRow *row, Size size)
+{
+	KcfSlab *slab = kcf_row_slab(row);
+
+	slab->live += size;
+	store->live_bytes += size;
+	/* scanners walk up to here */
+	pg_write_barrier();
+	slab->used += size;
+}
+
+void
+kcf_slab_row_dead(KcfStore *store, KcfRow *row, KcfSeq seq)
+{
+	KcfSlab *slab = kcf_row_slab(row);
+	Size size = kcf_row_size(row);
+
+	if (kcf_row_flags(row) & KCF_ROW_TOMBSTONE)
+	{
+		store->tombstones--;
+		if (!(kcf_row_flags(row) & KCF_ROW_MULTI))
+			kcf_slab_tomb_remove(store, row);
+	}
+	kcf_row_set_death(row, seq);
+	slab->live -= size;
+	slab->dead += size;
+	slab->max_death = seq;
+	store->live_bytes -= size;
+	store->dead_bytes += size;
+	if (slab->state != KCF_SLAB_OWN)
+		store->hole_bytes += size;
+	if (slab->state != KCF_SLAB_OPEN)
+		slab_file(store, slab, seq);
+}
+
+void
+kcf_slab_tomb_add(KcfStore *store, KcfRow *row)
+{
+	KcfSlab *slab = kcf_row_slab(row);
+	Size size = kcf_row_size(row);
+
+	if (slab->tombs == 0)
+		tombs_append(store, slab);
+	slab->tombs += size;
+	store->tomb_bytes += size;
+}
+
+void
+kcf_slab_tomb_remove(KcfStore *store, KcfRow *row)
+{
+	KcfSlab *slab = kcf_row_slab(row);
+	Size size = kcf_row_size(row);
+
+	slab->tombs -= size;
+	store->tomb_bytes -= size;
+	if (slab->tombs == 0)
+		tombs_remove(store, slab);
+}
