@@ -115,7 +115,7 @@ sub _guard
 {
 	my ($self) = @_;
 
-	system("$top/test/guardian", $$, $self->{_pid}, $self->basedir) == 0
+	system("$top/test/guardian", $$, $self->{_pid}, $self->basedir, $self->host) == 0
 	  or BAIL_OUT("no guardian for the server");
 	return;
 }
