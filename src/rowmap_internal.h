@@ -1,0 +1,72 @@
+/*
+ * rowmap_internal.h
+ *		What the two halves of the row map share: the value's columns and the key's.
+ *
+ * Process:  consumer.
+ * Locks:    none.
+ * Memory:   see rowmap.h.
+ * Errors:   see rowmap.h.
+ * Waits:    never.
+ */
+#ifndef KCF_ROWMAP_INTERNAL_H
+#define KCF_ROWMAP_INTERNAL_H
+
+#include "rowmap.h"
+
+#include "lib/stringinfo.h"
+#include "nodes/execnodes.h"
+
+typedef struct KcfColumn
+{
+	KcfColumnKind kind;
+	bool not_null;
+	int slot; /* of the document, -1: none */
+	int key;  /* index among the key columns */
+	const char *tail;
+	KcfConverter *conv; /* NULL: dropped */
+} KcfColumn;
+
+typedef struct KcfCheck
+{
+	const char *name;
+	ExprState *state;
+} KcfCheck;
+
+struct KcfRowmap
+{
+	MemoryContext mcxt;
+	KcfTableDef *def;
+	KcfColumn *columns; /* [natts] */
+	bool wants_headers;
+	bool wants_object; /* some column is a member of the document */
+	KcfJsonPaths *paths;
+	KcfJsonSlice *slots;
+
+	KcfJsonPaths *key_paths; /* key_format json */
+	KcfJsonSlice *key_slots;
+	KcfJsonPath *key_members; /* [nkeys] */
+	FmgrInfo *key_outputs;    /* [nkeys] */
+
+	int nchecks;
+	KcfCheck *checks;
+	ExprContext *econtext;
+	TupleTableSlot *slot;
+
+	/* where we are, for kcf_rowmap_classify */
+	bool in_key;
+	AttrNumber column;
+	const char *check;
+};
+
+extern KcfJsonPaths *kcf_rowmap_paths(KcfJsonPath *paths, int npaths, KcfJsonSlice **slots);
+extern KcfReason kcf_rowmap_fault(KcfFault *fault, KcfReason reason, AttrNumber column,
+								  const char *format, ...) pg_attribute_printf(4, 5);
+extern KcfReason kcf_rowmap_convert_fault(KcfFault *fault, KcfReason reason, AttrNumber column,
+										  const KcfConverter *conv);
+extern KcfReason kcf_rowmap_json_fault(KcfFault *fault, KcfJsonStatus status, const KcfSlice *bytes,
+									   size_t at);
+
+/* rowmap_key.c */
+extern void kcf_rowmap_create_key(KcfRowmap *map);
+
+#endif /* KCF_ROWMAP_INTERNAL_H */

@@ -1,0 +1,261 @@
+/*
+ * rowmap_key.c
+ *		The key columns of a record, and what we would have written for them.
+ *
+ * A key is its decoded value: two spellings are one key. Where the bytes received are not what we
+ * would write ourselves, they are not canonical, and the row keeps them for later writes of that
+ * key. In doubt they are not: then a row costs a few bytes more, while a wrong yes would write to
+ * another key of the topic.
+ */
+#include "postgres.h"
+
+#include "rowmap_internal.h"
+
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+void
+kcf_rowmap_create_key(KcfRowmap *map)
+{
+	KcfKeyType *key = &map->def->key;
+
+	map->key_outputs = palloc0(sizeof(FmgrInfo) * key->nkeys);
+	map->key_members = palloc0(sizeof(KcfJsonPath) * key->nkeys);
+	for (int i = 0; i < key->nkeys; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(map->def->desc, key->keys[i].attnum - 1);
+		Oid output;
+		bool varlena;
+
+		getTypeOutputInfo(attr->atttypid, &output, &varlena);
+		fmgr_info(output, &map->key_outputs[i]);
+		map->key_members[i].text = NameStr(attr->attname);
+		map->key_members[i].plain = true;
+	}
+	map->key_paths = kcf_rowmap_paths(map->key_members, key->nkeys, &map->key_slots);
+}
+
+static bool
+is_ascii(const char *p, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+	{
+		if (IS_HIGHBIT_SET(p[i]))
+			return false;
+	}
+	return true;
+}
+
+/* An integer with digits and a minus sign only, without leading zeros. */
+static bool
+canonical_integer(const char *p, size_t len)
+{
+	const char *end = p + len;
+
+	if (len == 1 && *p == '0')
+		return true;
+	if (p < end && *p == '-')
+		p++;
+	if (p == end || *p < '1')
+		return false;
+	for (; p < end; p++)
+	{
+		if (*p < '0' || *p > '9')
+			return false;
+	}
+	return true;
+}
+
+/* Of bytes that have been read as a uuid: small letters and the usual hyphens? */
+static inline bool
+is_written_uuid(const char *p)
+{
+	uint64 word;
+	uint64 all = ~UINT64CONST(0);
+
+	/* of what a uuid consists of, only capitals lack this bit (a brace does not fit in) */
+	for (int i = 0; i < 32; i += 8)
+	{
+		memcpy(&word, p + i, 8);
+		all &= word;
+	}
+	memcpy(&word, p + 28, 8);
+	all &= word;
+	return (all & UINT64CONST(0x2020202020202020)) == UINT64CONST(0x2020202020202020) &&
+		   p[8] == '-' && p[13] == '-' && p[18] == '-' && p[23] == '-';
+}
+
+/* Are these bytes what the type's output function gives for the value? */
+static bool
+canonical_text(KcfRowmap *map, int i, Datum value, const KcfSlice *raw)
+{
+	Oid typid =
+		getBaseType(TupleDescAttr(map->def->desc, map->def->key.keys[i].attnum - 1)->atttypid);
+	const char *p = raw->data;
+	char *text;
+
+	switch (typid)
+	{
+		case TEXTOID:
+			return true;
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+			return canonical_integer(p, raw->len);
+		case UUIDOID:
+			return raw->len == 36 && is_written_uuid(p);
+		default:
+			break;
+	}
+	text = OutputFunctionCall(&map->key_outputs[i], value);
+	return strlen(text) == raw->len && memcmp(text, p, raw->len) == 0;
+}
+
+/* The compact object we would write, for types that leave no doubt; false for the others. */
+static bool
+write_json(KcfRowmap *map, const Datum *values, StringInfo buf)
+{
+	KcfKeyType *key = &map->def->key;
+
+	appendStringInfoChar(buf, '{');
+	for (int i = 0; i < key->nkeys; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(map->def->desc, key->keys[i].attnum - 1);
+
+		if (i > 0)
+			appendStringInfoChar(buf, ',');
+		escape_json(buf, NameStr(attr->attname));
+		appendStringInfoChar(buf, ':');
+		switch (getBaseType(attr->atttypid))
+		{
+			case BOOLOID:
+				appendStringInfoString(buf, DatumGetBool(values[i]) ? "true" : "false");
+				break;
+			case INT2OID:
+			case INT4OID:
+			case INT8OID:
+				appendStringInfoString(buf, OutputFunctionCall(&map->key_outputs[i], values[i]));
+				break;
+			case TEXTOID:
+			case VARCHAROID:
+			case UUIDOID:
+				escape_json(buf, OutputFunctionCall(&map->key_outputs[i], values[i]));
+				break;
+			default:
+				return false;
+		}
+	}
+	appendStringInfoChar(buf, '}');
+	return true;
+}
+
+/* One column, from text in the database's encoding. */
+static KcfReason
+decode_text_key(KcfRowmap *map, const KcfRecord *rec, KcfDecodedKey *key, KcfFault *fault)
+{
+	AttrNumber attnum = map->def->key.keys[0].attnum;
+	KcfConverter *conv = map->columns[attnum - 1].conv;
+	const char *text;
+	size_t len;
+	KcfReason reason;
+
+	if (!kcf_utf8_valid(rec->key.data, rec->key.len))
+		return kcf_rowmap_fault(fault, KCF_REASON_ENCODING, attnum, "the key is not valid UTF-8");
+	map->column = attnum;
+	text = kcf_server_text(rec->key.data, rec->key.len, &len);
+	reason = kcf_convert_text(conv, text, len, &key->values[0]);
+	if (reason != KCF_OK)
+		return kcf_rowmap_fault(fault, KCF_REASON_KEY, attnum, "the key is not valid as type %s",
+								kcf_converter_type(conv));
+	/* what was converted between encodings is taken for doubtful */
+	key->canonical = text == rec->key.data && canonical_text(map, 0, key->values[0], &rec->key);
+	return KCF_OK;
+}
+
+static KcfReason
+decode_json_key(KcfRowmap *map, const KcfRecord *rec, KcfDecodedKey *key, KcfFault *fault)
+{
+	KcfKeyType *type = &map->def->key;
+	KcfJsonResult result;
+	KcfJsonStatus status =
+		kcf_json_scan(map->key_paths, rec->key.data, rec->key.len, map->key_slots, &result);
+	StringInfoData buf;
+
+	if (status == KCF_JSON_ENCODING)
+		return kcf_rowmap_fault(fault, KCF_REASON_ENCODING, 0, "the key is not valid UTF-8");
+	if (status != KCF_JSON_VALID)
+		return kcf_rowmap_fault(fault, KCF_REASON_KEY, 0, "the key is not valid JSON");
+	/* one column takes a bare scalar too */
+	if (type->nkeys == 1 && result.root.kind != KCF_JSON_OBJECT &&
+		result.root.kind != KCF_JSON_ARRAY)
+		map->key_slots[map->key_members[0].slot] = result.root;
+	else if (result.root.kind != KCF_JSON_OBJECT)
+		return kcf_rowmap_fault(fault, KCF_REASON_KEY, 0, "the key is not a JSON object");
+
+	for (int i = 0; i < type->nkeys; i++)
+	{
+		AttrNumber attnum = type->keys[i].attnum;
+		KcfConverter *conv = map->columns[attnum - 1].conv;
+		KcfReason reason;
+		bool isnull;
+
+		map->column = attnum;
+		reason = kcf_convert_json(conv, &map->key_slots[map->key_members[i].slot], NULL,
+								  &key->values[i], &isnull);
+		if (reason != KCF_OK)
+			return kcf_rowmap_fault(fault, KCF_REASON_KEY, attnum,
+									"the key's member is not valid as type %s",
+									kcf_converter_type(conv));
+		if (isnull)
+			return kcf_rowmap_fault(fault, KCF_REASON_KEY, attnum,
+									"the key lacks this member, or it is null");
+	}
+
+	key->canonical = false;
+	if (result.root.kind == KCF_JSON_OBJECT &&
+		(GetDatabaseEncoding() == PG_UTF8 || is_ascii(rec->key.data, rec->key.len)))
+	{
+		initStringInfo(&buf);
+		key->canonical = write_json(map, key->values, &buf) && buf.len == (int) rec->key.len &&
+						 memcmp(buf.data, rec->key.data, rec->key.len) == 0;
+	}
+	return KCF_OK;
+}
+
+KcfReason
+kcf_rowmap_key(KcfRowmap *map, const KcfRecord *rec, KcfDecodedKey *key, KcfFault *fault)
+{
+	KcfTableOptions *options = map->def->options;
+	KcfReason reason = KCF_OK;
+
+	map->in_key = true;
+	map->column = 0;
+	map->check = NULL;
+	if (rec->key.data == NULL)
+		return kcf_rowmap_fault(fault, KCF_REASON_NULL_KEY, 0, "the record has no key");
+	if (options->max_record_bytes > 0 && rec->key.len > (uint64) options->max_record_bytes)
+		return kcf_rowmap_fault(fault, KCF_REASON_TOO_LARGE, 0,
+								"the key has %zu bytes, the limit is " INT64_FORMAT, rec->key.len,
+								options->max_record_bytes);
+	switch (options->key_format)
+	{
+		case KCF_FORMAT_TEXT:
+			reason = decode_text_key(map, rec, key, fault);
+			break;
+		case KCF_FORMAT_JSON:
+			reason = decode_json_key(map, rec, key, fault);
+			break;
+		case KCF_FORMAT_BYTEA:
+			key->values[0] =
+				PointerGetDatum(cstring_to_text_with_len(rec->key.data, (int) rec->key.len));
+			key->canonical = true;
+			break;
+	}
+	if (reason == KCF_OK)
+		key->hash = kcf_key_hash(&map->def->key, key->values);
+	return reason;
+}

@@ -1,0 +1,289 @@
+/*
+ * kcf_test.c
+ *		The decoder as SQL functions, for tests and measurements. Never installed.
+ *
+ * The module has its own copy of the extension's objects, bound to itself, so it needs the extension for its
+ * catalog objects only.
+ */
+#include "postgres.h"
+
+#include "rowmap.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/typcache.h"
+
+PG_MODULE_MAGIC;
+
+PG_FUNCTION_INFO_V1(kcf_test_row);
+PG_FUNCTION_INFO_V1(kcf_test_fault);
+PG_FUNCTION_INFO_V1(kcf_test_key);
+PG_FUNCTION_INFO_V1(kcf_test_bench);
+
+typedef struct Decoder
+{
+	Oid relid;
+	uint64 changes;
+	KcfTableDef *def;
+	KcfRowmap *map;
+} Decoder;
+
+/* One at a time is enough; a change of any definition makes a new one. */
+static Decoder *
+decoder(Oid relid)
+{
+	static Decoder d;
+
+	if (d.map == NULL || d.relid != relid || d.changes != kcf_catalog_changes())
+	{
+		d.map = NULL;
+		d.def = kcf_catalog_table(relid, TopMemoryContext);
+		d.map = kcf_rowmap_create(d.def, d.def->mcxt);
+		d.relid = relid;
+		d.changes = kcf_catalog_changes();
+	}
+	return &d;
+}
+
+static KcfSlice
+slice(Datum datum)
+{
+	bytea *bytes = DatumGetByteaPP(datum);
+	KcfSlice result = { VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes) };
+	char *copy;
+
+	/* exactly as long as it is, so that valgrind or a sanitizer would see a read beyond it */
+	copy = palloc(result.len == 0 ? 1 : result.len);
+	memcpy(copy, result.data, result.len);
+	result.data = copy;
+	return result;
+}
+
+/* The record from arguments: key, value, partition, offset, time, headers (names and values in turn). */
+static KcfRecord
+record_arg(FunctionCallInfo fcinfo)
+{
+	KcfRecord rec = { 0 };
+
+	if (!PG_ARGISNULL(1))
+		rec.key = slice(PG_GETARG_DATUM(1));
+	rec.value = slice(PG_GETARG_DATUM(2));
+	rec.partition = PG_GETARG_INT32(3);
+	rec.offset = PG_GETARG_INT64(4);
+	rec.timestamp = PG_GETARG_INT64(5);
+	if (!PG_ARGISNULL(6))
+	{
+		Datum *elems;
+		bool *nulls;
+		int n;
+		KcfHeader *headers;
+
+		deconstruct_array(PG_GETARG_ARRAYTYPE_P(6), BYTEAOID, -1, false, TYPALIGN_INT, &elems,
+						  &nulls, &n);
+		headers = palloc0(sizeof(KcfHeader) * (n / 2 + 1));
+		for (int i = 0; i + 1 < n; i += 2)
+		{
+			headers[i / 2].name = slice(elems[i]);
+			if (!nulls[i + 1])
+				headers[i / 2].value = slice(elems[i + 1]);
+		}
+		rec.headers = headers;
+		rec.nheaders = n / 2;
+	}
+	return rec;
+}
+
+/* Key and row; an error of the server's functions is classified, in a subtransaction of its own. */
+static KcfReason
+decode(Decoder *d, const KcfRecord *rec, KcfDecodedKey *key, Datum *values, bool *isnull,
+	   KcfFault *fault)
+{
+	MemoryContext mcxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile KcfReason reason = KCF_OK;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(mcxt);
+	PG_TRY();
+	{
+		reason = kcf_rowmap_key(d->map, rec, key, fault);
+		if (reason == KCF_OK)
+			reason = kcf_rowmap_row(d->map, rec, key, values, isnull, fault);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(mcxt);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData *edata;
+
+		MemoryContextSwitchTo(mcxt);
+		edata = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(mcxt);
+		CurrentResourceOwner = owner;
+		if (!kcf_rowmap_classify(d->map, edata, fault))
+			ReThrowError(edata);
+		reason = fault->reason;
+	}
+	PG_END_TRY();
+	return reason;
+}
+
+/* kcf_test_row(NULL::users, key, value, ...) RETURNS users: NULL when it is a bad record. */
+Datum
+kcf_test_row(PG_FUNCTION_ARGS)
+{
+	Oid typid = get_fn_expr_argtype(fcinfo->flinfo, 0);
+	Decoder *d = decoder(get_typ_typrelid(typid));
+	KcfRecord rec = record_arg(fcinfo);
+	KcfDecodedKey key;
+	KcfFault fault;
+	Datum *values = palloc(sizeof(Datum) * d->def->desc->natts);
+	bool *isnull = palloc(sizeof(bool) * d->def->desc->natts);
+	TupleDesc desc;
+	HeapTuple tuple;
+
+	if (decode(d, &rec, &key, values, isnull, &fault) != KCF_OK)
+		PG_RETURN_NULL();
+	desc = lookup_rowtype_tupdesc(typid, -1);
+	tuple = heap_form_tuple(desc, values, isnull);
+	ReleaseTupleDesc(desc);
+	PG_RETURN_DATUM(HeapTupleGetDatum(tuple));
+}
+
+/* "reason column: message", NULL when the record is good. */
+Datum
+kcf_test_fault(PG_FUNCTION_ARGS)
+{
+	Decoder *d = decoder(PG_GETARG_OID(0));
+	KcfRecord rec = record_arg(fcinfo);
+	KcfDecodedKey key;
+	KcfFault fault;
+	Datum *values = palloc(sizeof(Datum) * d->def->desc->natts);
+	bool *isnull = palloc(sizeof(bool) * d->def->desc->natts);
+
+	if (decode(d, &rec, &key, values, isnull, &fault) == KCF_OK)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf(
+		"%s %s: %s", kcf_reason_name(fault.reason),
+		fault.column > 0 ? NameStr(TupleDescAttr(d->def->desc, fault.column - 1)->attname) : "-",
+		fault.message)));
+}
+
+/* Is the key canonical, and its hash; NULL when it is bad. */
+Datum
+kcf_test_key(PG_FUNCTION_ARGS)
+{
+	Decoder *d = decoder(PG_GETARG_OID(0));
+	KcfRecord rec = { 0 };
+	KcfDecodedKey key;
+	KcfFault fault;
+
+	rec.key = slice(PG_GETARG_DATUM(1));
+	if (kcf_rowmap_key(d->map, &rec, &key, &fault) != KCF_OK)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(
+		psprintf("%s " UINT64_FORMAT, key.canonical ? "canonical" : "raw", key.hash)));
+}
+
+/*
+ * Nanoseconds a record for decoding keys and values in turn, rounds times. What: 'decode', or 'form' to form
+ * heap tuples in a buffer as well, as the store does.
+ */
+Datum
+kcf_test_bench(PG_FUNCTION_ARGS)
+{
+	Decoder *d = decoder(PG_GETARG_OID(0));
+	ArrayType *keys = PG_GETARG_ARRAYTYPE_P(1);
+	ArrayType *documents = PG_GETARG_ARRAYTYPE_P(2);
+	int rounds = PG_GETARG_INT32(3);
+	bool form = strcmp(text_to_cstring(PG_GETARG_TEXT_PP(4)), "form") == 0;
+	TupleDesc desc = d->def->desc;
+	Datum *key_datums;
+	Datum *value_datums;
+	int nkeys;
+	int n;
+	KcfRecord *recs;
+	Datum *values = palloc(sizeof(Datum) * desc->natts);
+	bool *isnull = palloc(sizeof(bool) * desc->natts);
+	char *slab = palloc(1024 * 1024);
+	Size used = 0;
+	int64 bad = 0;
+	instr_time start;
+	instr_time duration;
+	MemoryContext batch = AllocSetContextCreate(CurrentMemoryContext, "batch", 256 * 1024,
+												256 * 1024, 8 * 1024 * 1024);
+	MemoryContext old;
+
+	deconstruct_array(keys, BYTEAOID, -1, false, TYPALIGN_INT, &key_datums, NULL, &nkeys);
+	deconstruct_array(documents, BYTEAOID, -1, false, TYPALIGN_INT, &value_datums, NULL, &n);
+	recs = palloc0(sizeof(KcfRecord) * n);
+	for (int i = 0; i < n; i++)
+	{
+		recs[i].key = slice(key_datums[i % nkeys]);
+		recs[i].value = slice(value_datums[i]);
+		recs[i].offset = i;
+		recs[i].timestamp = 1700000000000;
+	}
+
+	old = MemoryContextSwitchTo(batch);
+	INSTR_TIME_SET_CURRENT(start);
+	for (int round = 0; round < rounds; round++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		for (int i = 0; i < n; i++)
+		{
+			KcfDecodedKey key;
+			KcfFault fault;
+
+			if (i % 64 == 0)
+				MemoryContextReset(batch);
+			if (kcf_rowmap_key(d->map, &recs[i], &key, &fault) != KCF_OK ||
+				kcf_rowmap_row(d->map, &recs[i], &key, values, isnull, &fault) != KCF_OK)
+			{
+				bad++;
+				continue;
+			}
+			if (form)
+			{
+				Size size = heap_compute_data_size(desc, values, isnull);
+				HeapTupleHeader tuple;
+				int hoff = SizeofHeapTupleHeader;
+				bool hasnull = false;
+				uint16 mask = 0;
+
+				for (int k = 0; k < desc->natts; k++)
+					hasnull |= isnull[k];
+				if (hasnull)
+					hoff += BITMAPLEN(desc->natts);
+				hoff = MAXALIGN(hoff);
+				if (used + hoff + size > 1024 * 1024)
+					used = 0;
+				tuple = (HeapTupleHeader) (slab + used);
+				memset(tuple, 0, hoff);
+				tuple->t_hoff = hoff;
+				heap_fill_tuple(desc, values, isnull, (char *) tuple + hoff, size, &mask,
+								hasnull ? tuple->t_bits : NULL);
+				tuple->t_infomask = mask;
+				used += MAXALIGN(hoff + size);
+			}
+		}
+	}
+	INSTR_TIME_SET_CURRENT(duration);
+	INSTR_TIME_SUBTRACT(duration, start);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(batch);
+	elog(DEBUG1, "%lld bad records", (long long) bad);
+	PG_RETURN_FLOAT8(INSTR_TIME_GET_DOUBLE(duration) * 1e9 / ((double) rounds * n));
+}
