@@ -144,3 +144,9 @@ kcf_kafka_stats_read(KcfKafkaStats *stats, const char *json, Size len, const cha
 	json_decref(root);
 	return true;
 }
+
+const char *
+kcf_jansson_version(void)
+{
+	return jansson_version_str();
+}

@@ -41,4 +41,7 @@ typedef struct KcfKafkaStats
 extern bool kcf_kafka_stats_read(KcfKafkaStats *stats, const char *json, Size len,
 								 const char *topic);
 
+/* Version of jansson that is loaded. */
+extern const char *kcf_jansson_version(void);
+
 #endif /* KCF_KAFKA_STATS_H */

@@ -8,6 +8,7 @@
 
 #include "compat.h"
 #include "guc.h"
+#include "kafka.h"
 
 #include "access/xlog.h"
 #include "fmgr.h"
@@ -18,10 +19,6 @@
 
 PG_FUNCTION_INFO_V1(kafka_cache_workers);
 PG_FUNCTION_INFO_V1(kafka_cache_settings);
-
-/* kafka.h and kafka_stats.h: the only files that know these libraries. */
-extern const char *kcf_kafka_version(void);
-extern const char *kcf_jansson_version(void);
 
 typedef struct WorkerRow
 {

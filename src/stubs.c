@@ -6,92 +6,21 @@
 #include "postgres.h"
 
 #include "catalog.h"
-#include "errlog.h"
 #include "proc.h"
 #include "registry.h"
 #include "rowmap.h"
-#include "store.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "utils/inval.h"
 
-extern const char *kcf_kafka_version(void);
-
 #define WEAK __attribute__((weak))
-
-WEAK void
-kcf_errlog_destroy(KcfErrorLog *log, KcfAccount *account)
-{
-}
-
-WEAK KcfErrorEntry *
-kcf_errlog_read(KcfErrorLog *log, int *n)
-{
-	*n = 0;
-	return NULL;
-}
-
-WEAK int
-kcf_errlog_count(const KcfErrorLog *log)
-{
-	return 0;
-}
-
-WEAK void
-kcf_store_destroy(KcfStore *store, KcfAccount *account)
-{
-}
-
-WEAK void
-kcf_store_stats(const KcfStore *store, KcfStoreStats *stats)
-{
-	memset(stats, 0, sizeof(*stats));
-}
 
 WEAK const char *
 kcf_reason_name(KcfReason reason)
 {
 	return "?";
-}
-
-WEAK const char *
-kcf_kafka_version(void)
-{
-	return "?";
-}
-
-extern const char *kcf_jansson_version(void);
-
-WEAK const char *
-kcf_jansson_version(void)
-{
-	return "?";
-}
-
-WEAK KcfRow *
-kcf_store_find(const KcfStore *store, const KcfKeyType *key, uint64 hash, const Datum *values,
-			   KcfSeq seq)
-{
-	return NULL;
-}
-
-WEAK void
-kcf_store_scan_begin(KcfStoreScan *scan, const KcfStore *store, KcfSeq seq)
-{
-}
-
-WEAK bool
-kcf_store_scan_slab(KcfStoreScan *scan, uint32 slab)
-{
-	return false;
-}
-
-WEAK KcfRow *
-kcf_store_scan_next(KcfStoreScan *scan)
-{
-	return NULL;
 }
 
 /* Comes, looks for the extension, stays while it is there. */
