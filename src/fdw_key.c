@@ -121,16 +121,20 @@ kcf_key_match(PlannerInfo *root, const KcfKeyType *key, RelOptInfo *rel, Restric
 		left = linitial(op->args);
 		right = lsecond(op->args);
 		match->array = false;
-		return match_sides(root, key, rel, left, right, op->opno, op->inputcollid, match) ||
-			   (key_column(key, rel, right) >= 0 &&
-				match_sides(root, key, rel, right, left, get_commutator(op->opno), op->inputcollid,
-							match));
+		match->commuted = false;
+		if (match_sides(root, key, rel, left, right, op->opno, op->inputcollid, match))
+			return true;
+		match->commuted = true;
+		return key_column(key, rel, right) >= 0 &&
+			   match_sides(root, key, rel, right, left, get_commutator(op->opno), op->inputcollid,
+						   match);
 	}
 	if (IsA(rinfo->clause, ScalarArrayOpExpr) && key->nkeys == 1)
 	{
 		ScalarArrayOpExpr *op = (ScalarArrayOpExpr *) rinfo->clause;
 
 		match->array = true;
+		match->commuted = false;
 		return op->useOr && is_comparable(&key->keys[0], RECORDOID) &&
 			   match_sides(root, key, rel, linitial(op->args), lsecond(op->args), op->opno,
 						   op->inputcollid, match);

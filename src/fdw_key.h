@@ -21,6 +21,7 @@ typedef struct KcfKeyMatch
 	int column;  /* number among the key columns */
 	Expr *value; /* free of the table's own columns and of volatile functions */
 	bool array;
+	bool commuted; /* the column is on the right */
 	Oid type; /* of the value or the array's elements, as the operator takes it */
 } KcfKeyMatch;
 

@@ -13,6 +13,7 @@
 #include "access/sysattr.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
 #include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/pathnode.h"
@@ -280,6 +281,18 @@ wants_header(List *exprs, Index relid)
 	return false;
 }
 
+/* As EXPLAIN shows the conditions of indexes. */
+static Expr *
+key_on_left(Expr *clause, bool commuted)
+{
+	if (commuted)
+	{
+		clause = copyObject(clause);
+		CommuteOpExpr((OpExpr *) clause);
+	}
+	return clause;
+}
+
 /* The key's values out of the clauses. false: they do not bind the whole key. */
 static bool
 take_key(PlannerInfo *root, RelOptInfo *rel, const KcfKeyType *key, List **clauses, List **values,
@@ -315,7 +328,7 @@ take_key(PlannerInfo *root, RelOptInfo *rel, const KcfKeyType *key, List **claus
 	{
 		*values = lappend(*values, found[i].value);
 		*types = lappend_oid(*types, found[i].type);
-		*taken = lappend(*taken, source[i]->clause);
+		*taken = lappend(*taken, key_on_left(source[i]->clause, found[i].commuted));
 		*array = found[i].array;
 	}
 	*clauses = left;
