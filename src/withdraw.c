@@ -16,6 +16,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -97,6 +98,21 @@ is_template(Oid dboid)
 	return result;
 }
 
+/* The server has a function for this, but exports it in the newest minor releases only. */
+static bool
+may_create_databases(void)
+{
+	bool result = superuser();
+	HeapTuple tuple = result ? NULL : SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+
+	if (HeapTupleIsValid(tuple))
+	{
+		result = ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
+
 /* The database that this command wants for itself and that the user may have; InvalidOid: none. */
 static Oid
 wanted_database(Node *parsetree, const char **name)
@@ -112,7 +128,7 @@ wanted_database(Node *parsetree, const char **name)
 
 		case T_RenameStmt:
 			if (castNode(RenameStmt, parsetree)->renameType != OBJECT_DATABASE ||
-				!have_createdb_privilege())
+				!may_create_databases())
 				return InvalidOid;
 			*name = castNode(RenameStmt, parsetree)->subname;
 			dboid = get_database_oid(*name, true);
@@ -126,7 +142,7 @@ wanted_database(Node *parsetree, const char **name)
 			break;
 
 		case T_CreatedbStmt:
-			if (!have_createdb_privilege())
+			if (!may_create_databases())
 				return InvalidOid;
 			*name = option_string(castNode(CreatedbStmt, parsetree)->options, "template");
 			if (*name == NULL)
