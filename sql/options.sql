@@ -10,9 +10,14 @@ CREATE SCHEMA options;
 SET search_path = options;
 CREATE FUNCTION server_properties(server oid, role oid) RETURNS TABLE (name text, value text)
 	AS '$libdir/kafka_cache_fdw', 'kafka_cache_server_properties' LANGUAGE C STRICT;
+CREATE FUNCTION option_table() RETURNS TABLE (level text, name text, expected text, "default" text, required bool, secret bool,
+	"right" text, alias_of text, property text, newer bool, doc text)
+	AS '$libdir/kafka_cache_fdw', 'kafka_cache_option_table' LANGUAGE C;
+-- what a client is made of, but for our own defaults
 CREATE FUNCTION resolve(server name, role regrole DEFAULT current_user::text::regrole) RETURNS SETOF text LANGUAGE sql AS
 	$$ SELECT p.name || '=' || p.value
 	   FROM pg_foreign_server s, options.server_properties(s.oid, role) p WHERE srvname = server
+			AND NOT EXISTS (SELECT FROM options.option_table() o WHERE o.property = p.name AND o."default" = p.value)
 	   ORDER BY p.name COLLATE "C" $$;
 
 -- the wrapper itself has none
@@ -134,9 +139,6 @@ SELECT shown(path) AS path, try(format('ALTER FOREIGN TABLE t ALTER COLUMN c OPT
 					  'a[', 'a]', 'a[0]', 'a[]b', 'a[].b[].c', 'a' || chr(10)]) path;
 
 -- all that is known of an option is in one table; these are the names of our own
-CREATE FUNCTION option_table() RETURNS TABLE (level text, name text, expected text, "default" text, required bool, secret bool,
-	"right" text, alias_of text, property text, newer bool, doc text)
-	AS '$libdir/kafka_cache_fdw', 'kafka_cache_option_table' LANGUAGE C;
 SELECT level, name, expected, "default" FROM option_table() WHERE doc IS NOT NULL AND alias_of IS NULL;
 SELECT level, count(*) FROM option_table() GROUP BY 1 ORDER BY 1;
 SELECT name FROM option_table() GROUP BY level, name HAVING count(*) > 1;

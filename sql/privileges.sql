@@ -134,7 +134,7 @@ RESET ROLE;
 ALTER SERVER kcf_of_kcf_plain OPTIONS (ADD ssl_ca_location '/etc/ssl', ADD security_protocol 'ssl');
 SELECT p.* FROM pg_foreign_server s, server_properties(s.oid, 'kcf_plain'::regrole) p WHERE srvname = 'kcf_of_kcf_plain';
 ALTER SERVER kcf_of_kcf_plain OWNER TO kcf_files;
-SELECT p.* FROM pg_foreign_server s, server_properties(s.oid, 'kcf_plain'::regrole) p WHERE srvname = 'kcf_of_kcf_plain' ORDER BY name;
+SELECT p.* FROM pg_foreign_server s, server_properties(s.oid, 'kcf_plain'::regrole) p WHERE srvname = 'kcf_of_kcf_plain' AND name LIKE 'ssl%' ORDER BY name;
 REVOKE pg_read_server_files FROM kcf_files;
 SELECT p.* FROM pg_foreign_server s, server_properties(s.oid, 'kcf_plain'::regrole) p WHERE srvname = 'kcf_of_kcf_plain';
 

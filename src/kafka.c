@@ -31,31 +31,10 @@ typedef struct Setting
 	const char *value;
 } Setting;
 
-/* Where nothing else is said. */
-static const Setting defaults[] = {
-	{ "socket.timeout.ms", "10000" },
-	{ "socket.nagle.disable", "true" },
-	{ "socket.keepalive.enable", "true" },
-	{ "socket.connection.setup.timeout.ms", "10000" },
-	{ "reconnect.backoff.ms", "100" },
-	{ "reconnect.backoff.max.ms", "10000" },
-	/* partitions that are added and topics that come and go are noticed within that */
-	{ "topic.metadata.refresh.interval.ms", "10000" },
-	/*
-	 * Half of the library's own: a response's records are still in the processor's caches when they
-	 * are decoded, and a response that decompresses to many times its size does not overrun the
-	 * queue.
-	 */
-	{ "fetch.message.max.bytes", "524288" },
-	/*
-	 * The library's queue is emptied into our spool all the time; it fills up only while the spool
-	 * is full. The count is no limit of ours.
-	 */
-	{ "queued.max.messages.kbytes", "65536" },
-	{ "queued.min.messages", "10000000" },
-};
-
-/* The newer libraries' cure for a full queue that stops fetching for a second. */
+/*
+ * Where the user says nothing, properties.c has our values. This one not every library knows: the newer
+ * ones' cure for a full queue that stops fetching for a second.
+ */
 #if KCF_HAVE_FETCH_QUEUE_BACKOFF
 static const Setting newer_defaults[] = {
 	{ "fetch.queue.backoff.ms", "20" },
@@ -74,7 +53,6 @@ static const Setting fixed[] = {
 	{ "auto.offset.reset", "error" },
 	{ "statistics.interval.ms", "1000" },
 	{ "log.queue", "true" },
-	{ "log.connection.close", "false" },
 	{ "client.software.name", "kafka_cache_fdw" },
 };
 
@@ -215,12 +193,11 @@ static rd_kafka_conf_t *
 configure(KcfKafka *kafka, const KcfServerOptions *server, KcfKafkaFault *fault)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	bool ok;
+	bool ok = true;
 	ListCell *lc;
 
-	ok = set_all(kafka, conf, defaults, lengthof(defaults), fault);
 #if KCF_HAVE_FETCH_QUEUE_BACKOFF
-	ok = ok && set_all(kafka, conf, newer_defaults, lengthof(newer_defaults), fault);
+	ok = set_all(kafka, conf, newer_defaults, lengthof(newer_defaults), fault);
 #endif
 	foreach (lc, server->properties)
 	{
@@ -231,6 +208,9 @@ configure(KcfKafka *kafka, const KcfServerOptions *server, KcfKafkaFault *fault)
 		 * for a coordinator, which needs rights and makes brokers create their offsets topic.
 		 */
 		if (strcmp(property->name, "group.id") == 0)
+			continue;
+		/* a consumer would only log that it ignores a producer's */
+		if (kcf_property_find(property->name)->scope == 'P')
 			continue;
 		ok = ok &&
 			 set_property(kafka, conf, property->name, property->value, property->secret, fault);

@@ -308,11 +308,19 @@ kcf_option_refuse(const char *name, Oid catalog)
 						errmsg("librdkafka property \"%s\" cannot be set", rule->name),
 						errdetail("%s", rule->why)));
 	else if (rule != NULL && rule->why != NULL && rule->class != KCF_PROPERTY_NEVER)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("librdkafka property \"%s\" cannot be set", rule->name),
-						errdetail("It belongs to %s, which is not supported.", rule->why),
-						errhint("Use sasl_mechanism %s, or a client certificate.",
-								kcf_option_expected(kcf_option_find("sasl_mechanism", SERVER)))));
+	{
+		bool authentication =
+			strncmp(rule->name, "sasl.", 5) == 0 || strstr(rule->name, "oauth") != NULL;
+
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("librdkafka property \"%s\" cannot be set", rule->name),
+				 errdetail("%s", rule->why),
+				 authentication
+					 ? errhint("Use sasl_mechanism %s, or a client certificate.",
+							   kcf_option_expected(kcf_option_find("sasl_mechanism", SERVER)))
+					 : 0));
+	}
 	else
 	{
 		for (int i = 0; i < lengthof(levels) && hint == NULL; i++)

@@ -27,8 +27,8 @@
 #define WHY_PROMISE "What the extension promises about completeness and order depends on it."
 #define WHY_OLD "It is obsolete, or of no use on this platform."
 
-#define NOT_KERBEROS "Kerberos (GSSAPI)"
-#define NOT_OAUTH "OAUTHBEARER"
+#define NOT_KERBEROS "It belongs to Kerberos (GSSAPI), which is not supported."
+#define NOT_OAUTH "It belongs to OAUTHBEARER, which is not supported."
 
 #define INT(lo, hi) .type = KCF_VALUE_INT, .min = (lo), .max = (hi)
 #define ENUM(list) .type = KCF_VALUE_ENUM, .values = (list)
@@ -87,7 +87,11 @@ const KcfPropertyRule kcf_properties[] = {
 	{ "error_cb", N, WHY_POINTER },
 	{ "fetch.error.backoff.ms", O, NULL, .scope = 'C', INT(1, 300000) },
 	{ "fetch.max.bytes", O, NULL, .scope = 'C', INT(1024, 104857600) },
-	{ "fetch.message.max.bytes", O, NULL, .scope = 'C', INT(1024, 104857600) },
+	/*
+	 * Half of the library's own: a response's records are still in the processor's caches when they are decoded,
+	 * and a response that decompresses to many times its size does not overrun the queue.
+	 */
+	{ "fetch.message.max.bytes", O, NULL, .scope = 'C', INT(1024, 104857600), .value = "524288" },
 	{ "fetch.min.bytes", O, NULL, .scope = 'C', INT(1, 100000000) },
 	{ "fetch.queue.backoff.ms", O, NULL, .scope = 'C', .newer = true, INT(0, 300000) },
 	{ "fetch.wait.max.ms", O, NULL, .scope = 'C', INT(1, 60000) },
@@ -103,7 +107,7 @@ const KcfPropertyRule kcf_properties[] = {
 	{ "internal.termination.signal", N, WHY_SIGNAL },
 	{ "isolation.level", N, WHY_PROMISE },
 	{ "linger.ms", O, NULL, .alias_of = "queue.buffering.max.ms", .scope = 'P', INT(0, 60000) },
-	{ "log.connection.close", F, NULL, .scope = '*', .right = KCF_RIGHT_SUPERUSER, .type = KCF_VALUE_BOOL },
+	{ "log.connection.close", F, NULL, .scope = '*', .right = KCF_RIGHT_SUPERUSER, .type = KCF_VALUE_BOOL, .value = "false" },
 	{ "log.queue", N, WHY_OURS },
 	{ "log.thread.name", N, WHY_OURS },
 	{ "log_cb", N, WHY_POINTER },
@@ -139,14 +143,18 @@ const KcfPropertyRule kcf_properties[] = {
 	{ "queue.buffering.max.kbytes", O, NULL, .scope = 'P', INT(1, 1048576) },
 	{ "queue.buffering.max.messages", O, NULL, .scope = 'P', INT(1, 10000000) },
 	{ "queue.buffering.max.ms", O, NULL, .scope = 'P', INT(0, 60000) },
-	{ "queued.max.messages.kbytes", O, NULL, .scope = 'C', INT(1, 131072) },
-	{ "queued.min.messages", O, NULL, .scope = 'C', INT(1, 1000000) },
+	/*
+	 * The library's queue is emptied into our spool all the time; it fills up only while the spool is full. The
+	 * count is no limit of ours.
+	 */
+	{ "queued.max.messages.kbytes", O, NULL, .scope = 'C', INT(1, 131072), .value = "65536" },
+	{ "queued.min.messages", O, NULL, .scope = 'C', INT(1, 10000000), .value = "10000000" },
 	{ "queuing.strategy", N, WHY_PROMISE },
 	{ "rebalance_cb", N, WHY_POINTER },
 	{ "receive.message.max.bytes", F, NULL, .scope = '*', .right = KCF_RIGHT_SUPERUSER, INT(1000, 2147483647) },
 	{ "reconnect.backoff.jitter.ms", N, WHY_OLD },
-	{ "reconnect.backoff.max.ms", O, NULL, .scope = '*', INT(50, 30000) },
-	{ "reconnect.backoff.ms", O, NULL, .scope = '*', INT(50, 30000) },
+	{ "reconnect.backoff.max.ms", O, NULL, .scope = '*', INT(50, 30000), .value = "10000" },
+	{ "reconnect.backoff.ms", O, NULL, .scope = '*', INT(50, 30000), .value = "100" },
 	{ "request.required.acks", N, WHY_PROMISE },
 	{ "request.timeout.ms", O, NULL, .scope = 'P', INT(1000, 300000) },
 	{ "resolve_cb", N, WHY_POINTER },
@@ -190,12 +198,13 @@ const KcfPropertyRule kcf_properties[] = {
 	{ "session.timeout.ms", N, WHY_GROUP },
 	{ "share.acknowledgement.mode", N, WHY_GROUP, .newer = true },
 	{ "socket.blocking.max.ms", N, WHY_OLD },
-	{ "socket.connection.setup.timeout.ms", O, NULL, .scope = '*', INT(1000, 120000) },
+	{ "socket.connection.setup.timeout.ms", O, NULL, .scope = '*', INT(1000, 120000), .value = "10000" },
 	{ "socket.keepalive.enable", O, NULL, .scope = '*', .type = KCF_VALUE_BOOL, .value = "true" },
 	{ "socket.max.fails", O, NULL, .scope = '*', INT(0, 1000000) },
 	{ "socket.nagle.disable", O, NULL, .scope = '*', .type = KCF_VALUE_BOOL, .value = "true" },
 	{ "socket.receive.buffer.bytes", O, NULL, .scope = '*', INT(0, 100000000) },
 	{ "socket.send.buffer.bytes", O, NULL, .scope = '*', INT(0, 100000000) },
+	/* the library waits a minute before it takes a frozen broker for dead */
 	{ "socket.timeout.ms", O, NULL, .scope = '*', INT(1000, 60000), .value = "10000" },
 	{ "socket_cb", N, WHY_POINTER },
 	{ "ssl.ca.certificate.stores", N, WHY_OLD },
@@ -221,7 +230,7 @@ const KcfPropertyRule kcf_properties[] = {
 	{ "ssl_certificate", N, WHY_POINTER },
 	{ "ssl_engine_callback_data", N, WHY_POINTER },
 	{ "ssl_key", N, WHY_POINTER },
-	{ "statistics.interval.ms", O, NULL, .scope = '*', INT(1000, 86400000) },
+	{ "statistics.interval.ms", O, WHY_OURS },
 	{ "stats_cb", N, WHY_POINTER },
 	{ "sticky.partitioning.linger.ms", O, NULL, .scope = 'P', INT(0, 60000) },
 	{ "test.mock.broker.rtt", N, WHY_MOCK },
@@ -231,7 +240,8 @@ const KcfPropertyRule kcf_properties[] = {
 	{ "topic.metadata.propagation.max.ms", O, NULL, .scope = '*', INT(0, 3600000) },
 	{ "topic.metadata.refresh.fast.cnt", N, WHY_OLD },
 	{ "topic.metadata.refresh.fast.interval.ms", O, NULL, .scope = '*', INT(10, 60000) },
-	{ "topic.metadata.refresh.interval.ms", O, NULL, .scope = '*', INT(1000, 3600000) },
+	/* partitions that are added and topics that come and go are noticed within that */
+	{ "topic.metadata.refresh.interval.ms", O, NULL, .scope = '*', INT(1000, 3600000), .value = "10000" },
 	{ "topic.metadata.refresh.sparse", N, WHY_OLD },
 	{ "transaction.timeout.ms", O, NULL, .scope = 'P', INT(1000, 15000) },
 	{ "transactional.id", N, WHY_FENCE },

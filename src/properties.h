@@ -56,8 +56,8 @@ typedef struct KcfPropertyRule
 {
 	const char *name;
 	KcfPropertyClass class;
-	const char
-		*why; /* N: what it does. Otherwise NULL, or what it belongs to that we do not support */
+	/* N: why not. Otherwise NULL, or why we do not take it. */
+	const char *why;
 	const char *alias_of; /* the name that is passed on, NULL: this one */
 	char scope;           /* 'C' consumers, 'P' producers, '*' both */
 	bool newer;           /* not in librdkafka 2.0.2 */

@@ -32,10 +32,10 @@ CREATE TEMPORARY VIEW configuration (section, n, line) AS
 	UNION ALL
 	-- what is refused, by reason
 	SELECT 'refused', row_number() OVER (ORDER BY kind, why COLLATE "C"), line FROM (
-		SELECT class <> 'N' AS kind, why, format('| %s | %s |', CASE WHEN class = 'N' THEN why ELSE 'It belongs to ' || why || ', which is not supported.' END,
+		SELECT why LIKE '% not supported.' AS kind, why, format('| %s | %s |', why,
 				string_agg('`' || name || '`', ', ' ORDER BY name COLLATE "C")) AS line
 		FROM pg_temp.property_table() WHERE why IS NOT NULL AND name NOT IN (SELECT property FROM pg_temp.option_table() WHERE property IS NOT NULL)
-		GROUP BY class <> 'N', why, CASE WHEN class = 'N' THEN why ELSE 'It belongs to ' || why || ', which is not supported.' END) r
+		GROUP BY why LIKE '% not supported.', why) r
 	UNION ALL
 	-- settings of the server
 	SELECT 'settings', row_number() OVER (ORDER BY name COLLATE "C"), format('| `%s` | `%s` | %s | %s | %s |', name, pg_temp.with_unit(boot_val, unit),
