@@ -462,7 +462,7 @@ kcf_index_work(KcfStoreWriter *writer, KcfSeq seq, Size zero_bytes, uint32 slots
 		Assert(old->live == 0 && index->live == store->slots_live);
 		index->old = NULL;
 		kcf_limbo_push(store, &old->limbo, KCF_LIMBO_INDEX, seq);
-		return false;
+		return true;
 	}
 
 	if (store->building == NULL)

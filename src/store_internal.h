@@ -282,7 +282,7 @@ extern void kcf_index_insert(KcfStore *store, volatile uint64 *vacant, const Kcf
 extern void kcf_index_add(KcfStore *store, const KcfRow *row, uint64 marks);
 extern void kcf_index_replace(volatile uint64 *slot, const KcfRow *row, uint64 marks);
 extern void kcf_index_remove(KcfStore *store, volatile uint64 *slot);
-/* A slice of growing or leaving. true: there is more to do, and memory for it. */
+/* A slice of growing or leaving. true: slots or indexes changed (seek again), and there may be more to do. */
 extern bool kcf_index_work(KcfStoreWriter *writer, KcfSeq seq, Size zero_bytes, uint32 slots);
 
 /* ---- store_slab.c ---- */
