@@ -1,0 +1,44 @@
+# What the README shows a newcomer, as it stands there.
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+
+use KafkaCache::Cluster;
+use KafkaCache::Mock;
+use KafkaCache::Paths qw($top);
+use Test::More;
+
+my $readme = PostgreSQL::Test::Utils::slurp_file("$top/README.md");
+my ($sql) = $readme =~ /<!-- quickstart.*?-->\s*```sql\n(.*?)```/s;
+ok($sql, 'the README has a quick start');
+
+my $kafka = KafkaCache::Mock->new;
+$kafka->topic('users', 2);
+my $id = '6f1f0e9c-6a4e-4f4a-9a55-2b1de3c1a001';
+my $org = '0a0a0e9c-6a4e-4f4a-9a55-2b1de3c1a002';
+$kafka->produce('users', '*', $id,
+	qq({"id":"$id","displayName":"Ann","email":"ann\@example.com","groups":[{"id":"$org"}]}));
+$kafka->produce('users', '*', $org, qq({"displayName":"Bob","groups":[]}));
+
+my $node = KafkaCache::Cluster->new('main');
+$node->start;
+
+my $address = $kafka->address;
+is($sql =~ s/localhost:9092/$address/g, 1, 'it names one broker');
+is_deeply([ sort split /\n/, $node->safe_psql('postgres', $sql) ], [ "$org|Bob", "$id|Ann", 't' ], 'it works as it stands')
+  or diag($node->log_text);
+is($node->safe_psql('postgres', "SELECT email, groups, _offset IS NOT NULL, _time IS NOT NULL FROM users WHERE id = '$id'"),
+	"ann\@example.com|{$org}|t|t", 'and the columns are what it says');
+
+# The first thing it shows: a join of an ordinary table with a topic.
+my ($join) = $readme =~ /```sql\n(SELECT o\.id, u\.display_name.*?)```/s;
+$node->safe_psql('postgres', "CREATE TABLE orders (id int, user_id uuid); INSERT INTO orders VALUES (1, '$id'), (2, '$org')");
+is(join("\n", sort split /\n/, $node->safe_psql('postgres', $join)), "1|Ann\n2|Bob", 'the join at its top');
+
+# What it asks a person to watch.
+my ($watch) = $readme =~ /```sql\n(SELECT relation, state.*?)\n\\watch/s;
+like($node->safe_psql('postgres', $watch), qr/^users\|ready\|2\|100\.0\|0\|/, 'the view to watch');
+
+done_testing();
