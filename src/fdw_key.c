@@ -37,7 +37,7 @@ key_column(const KcfKeyType *key, RelOptInfo *rel, Node *node)
 {
 	Var *var = (Var *) strip_relabel(node);
 
-	if (var == NULL || !IsA(var, Var) || var->varno != rel->relid || var->varlevelsup != 0)
+	if (var == NULL || !IsA(var, Var) || (Index) var->varno != rel->relid || var->varlevelsup != 0)
 		return -1;
 	for (int i = 0; i < key->nkeys; i++)
 	{

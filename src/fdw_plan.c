@@ -159,7 +159,7 @@ is_ec_target(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *ec, Equivalen
 
 	while (expr && IsA(expr, RelabelType))
 		expr = ((RelabelType *) expr)->arg;
-	return expr && IsA(expr, Var) && ((Var *) expr)->varno == rel->relid &&
+	return expr && IsA(expr, Var) && (Index) ((Var *) expr)->varno == rel->relid &&
 		   ((Var *) expr)->varattno == column->attnum;
 }
 

@@ -159,7 +159,7 @@ set_widths(RelOptInfo *rel, Oid relid, TupleDesc desc, double tuple_len)
 		Var *var = lfirst(lc);
 		Form_pg_attribute att;
 
-		if (!IsA(var, Var) || var->varno != rel->relid || var->varattno <= 0)
+		if (!IsA(var, Var) || (Index) var->varno != rel->relid || var->varattno <= 0)
 			continue;
 		att = TupleDescAttr(desc, var->varattno - 1);
 		if (att->attlen < 0 && get_attavgwidth(relid, var->varattno) <= 0)

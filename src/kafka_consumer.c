@@ -201,7 +201,7 @@ spool_record(KcfKafka *kafka, KcfSpool *spool, const rd_kafka_message_t *message
 		nheaders = rd_kafka_header_cnt(headers);
 		header_len = headers_size(headers, nheaders);
 	}
-	too_large = key_len + value_len + header_len > kafka->max_record_bytes;
+	too_large = (int64) (key_len + value_len + header_len) > kafka->max_record_bytes;
 	if (too_large)
 	{
 		with_key = key_len <= KEY_OF_TOO_LARGE;

@@ -125,7 +125,7 @@ underscored(const char *name)
 static const KcfOption *
 own_option_of(const char *property)
 {
-	for (int i = 0; i < lengthof(own_options); i++)
+	for (int i = 0; i < (int) lengthof(own_options); i++)
 		if (own_options[i].property && strcmp(own_options[i].property, property) == 0)
 			return &own_options[i];
 	return NULL;
@@ -323,7 +323,7 @@ kcf_option_refuse(const char *name, Oid catalog)
 	}
 	else
 	{
-		for (int i = 0; i < lengthof(levels) && hint == NULL; i++)
+		for (int i = 0; i < (int) lengthof(levels) && hint == NULL; i++)
 		{
 			option = kcf_option_find(spelled, levels[i]);
 			if (option == NULL)

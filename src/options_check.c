@@ -166,7 +166,7 @@ check_column(List *settings)
 {
 	const char *kind = NULL;
 
-	for (int i = 0; i < lengthof(column_kinds); i++)
+	for (int i = 0; i < (int) lengthof(column_kinds); i++)
 	{
 		const char *value = kcf_setting_of(settings, column_kinds[i].option);
 
@@ -283,7 +283,7 @@ kcf_options_validate(List *options, Oid catalog)
 KcfColumnKind
 kcf_settings_column_kind(List *settings)
 {
-	for (int i = 0; i < lengthof(column_kinds); i++)
+	for (int i = 0; i < (int) lengthof(column_kinds); i++)
 	{
 		const char *value = kcf_setting_of(settings, column_kinds[i].option);
 

@@ -98,7 +98,7 @@ parse_size(const char *value, int64 *result)
 		*result = n;
 		return true;
 	}
-	for (int i = 0; i < lengthof(size_units); i++)
+	for (int i = 0; i < (int) lengthof(size_units); i++)
 	{
 		if (pg_strcasecmp(unit, size_units[i].name) != 0)
 			continue;
@@ -322,9 +322,9 @@ kcf_option_is_foreign_variable(const char *value, const char **name)
 		if (end == NULL)
 			break;
 		*name = pnstrdup(value, end - value);
-		for (int i = 0; i < lengthof(prefixes) && !known; i++)
+		for (int i = 0; i < (int) lengthof(prefixes) && !known; i++)
 			known = strncmp(*name, prefixes[i], strlen(prefixes[i])) == 0;
-		for (int i = 0; i < lengthof(names) && !known; i++)
+		for (int i = 0; i < (int) lengthof(names) && !known; i++)
 			known = strcmp(*name, names[i]) == 0;
 		if (!known)
 			return true;
