@@ -39,6 +39,7 @@ PG_FUNCTION_INFO_V1(kcf_writer_set_state);
 PG_FUNCTION_INFO_V1(kcf_writer_set_at_end);
 PG_FUNCTION_INFO_V1(kcf_writer_clean);
 PG_FUNCTION_INFO_V1(kcf_writer_stats);
+PG_FUNCTION_INFO_V1(kcf_writer_finish);
 
 typedef enum What
 {
@@ -53,16 +54,10 @@ typedef struct Writer
 	KcfTableDef *def;
 	KcfStore *store;
 	KcfStoreWriter *handle;
+	KcfPartition *partition;
 	int64 offset;
 	int in_batch;
 } Writer;
-
-/* Offsets go on over all tables and calls. */
-static int64
-first_offset(void)
-{
-	return (int64) (GetCurrentTimestamp() - 800000000000000);
-}
 
 static KcfTable *
 open_table(Oid relid)
@@ -73,9 +68,10 @@ open_table(Oid relid)
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 4711, 2);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	/* As if a command held the consumers off for ever; finish() gives the database back. */
 	if (database < 0)
-		database = kcf_database_claim(MyDatabaseId, get_database_name(MyDatabaseId));
-	if (kcf_database(database)->consumers[0].pid != 0)
+		database = kcf_database_withdraw(MyDatabaseId, get_database_name(MyDatabaseId));
+	if (database < 0 || kcf_database(database)->withdrawals == 0)
 		elog(ERROR, "this database has a consumer");
 	table = kcf_table_find(MyDatabaseId, relid);
 	if (table == NULL)
@@ -102,7 +98,6 @@ open_writer(Writer *w, Oid relid, bool new)
 {
 	w->table = open_table(relid);
 	w->def = kcf_catalog_cached(relid);
-	w->offset = first_offset();
 	w->in_batch = 0;
 	if (new)
 	{
@@ -110,6 +105,9 @@ open_writer(Writer *w, Oid relid, bool new)
 		if (w->store == NULL)
 			elog(ERROR, "no room for a store");
 		kcf_table_load(w->table, w->store, w->def->fingerprint);
+		if (!kcf_table_set_partitions(w->table, &w->table->load, 1))
+			elog(ERROR, "no room for partitions");
+		w->partition = &w->table->load.array[0];
 		kcf_table_set_state(w->table, KCF_TABLE_LOADING, NULL);
 	}
 	else
@@ -117,7 +115,9 @@ open_writer(Writer *w, Oid relid, bool new)
 		w->store = kcf_table_store(w->table, w->def->fingerprint, published(w));
 		if (w->store == NULL)
 			elog(ERROR, "nothing is served");
+		w->partition = &w->table->followed.array[0];
 	}
+	w->offset = (int64) pg_atomic_read_u64(&w->partition->next);
 	w->handle = kcf_store_attach(w->store, &w->table->account, &w->def->key, CurrentMemoryContext);
 	if (new)
 		kcf_store_set_loading(w->handle, true);
@@ -130,6 +130,8 @@ publish(Writer *w)
 	int clock = w->table->clock;
 	KcfSeq seq = kcf_clock_publish(database, clock);
 
+	pg_atomic_write_u64(&w->partition->next, w->offset);
+	pg_atomic_write_u64(&w->partition->high, w->offset);
 	(void) kcf_store_housekeep(w->handle, seq, kcf_pins_min(database, clock), 4 * w->in_batch);
 	w->in_batch = 0;
 	kcf_wait_broadcast(database);
@@ -422,4 +424,21 @@ kcf_writer_stats(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "not a row");
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+Datum
+kcf_writer_finish(PG_FUNCTION_ARGS)
+{
+	int database = kcf_my_database();
+
+	for (int i = 0; i < kcf_guc_max_tables; i++)
+	{
+		KcfTable *table = kcf_table_at(i);
+
+		if (table->dboid == MyDatabaseId && OidIsValid(table->relid))
+			kcf_table_drop(table);
+	}
+	if (database >= 0)
+		kcf_database_restore(database, MyDatabaseId);
+	PG_RETURN_VOID();
 }

@@ -32,4 +32,7 @@ CREATE FUNCTION clean(relation regclass, max_pin_age interval DEFAULT NULL) RETU
 CREATE FUNCTION stats(relation regclass, OUT entries bigint, OUT live_bytes bigint, OUT dead_bytes bigint,
 					  OUT slab_bytes bigint, OUT index_bytes bigint, OUT bytes bigint) RETURNS record
 	AS '$libdir/kcf_writer', 'kcf_writer_stats' LANGUAGE C STRICT;
+-- Drop all contents, and the claim on the database. To be called before it is dropped.
+CREATE FUNCTION finish() RETURNS void
+	AS '$libdir/kcf_writer', 'kcf_writer_finish' LANGUAGE C STRICT;
 RESET search_path;
