@@ -96,6 +96,7 @@ setup: ## install what building and checking need (Debian)
 private: setup ## a private PostgreSQL in build/pg<major> with the extension installed
 	$(AGAIN) -j$(shell nproc) all
 	$(AGAIN) -C test/writer
+	$(AGAIN) -C test/kcf_test
 	@test/pg install
 
 jars: ## Apache Kafka's jars, for the tests

@@ -42,7 +42,7 @@ fail(const char *what, int line, const char *fmt, ...)
 	printf("\n");
 	if (++failed > 20)
 	{
-		printf("%ld passed, %ld failed\n", passed, failed);
+		printf("store_model: %ld passed, %ld failed\n", passed, failed);
 		exit(1);
 	}
 }
@@ -948,6 +948,6 @@ main(int argc, char **argv)
 	seed = 0;
 	all_orders(2, 3, 3);
 	all_orders(3, 2, 2);
-	printf("%ld passed, %ld failed\n", passed, failed);
+	printf("store_model: %ld passed, %ld failed\n", passed, failed);
 	return failed > 0;
 }
