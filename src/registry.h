@@ -120,10 +120,16 @@ typedef struct KcfTable
 	KcfPartitions followed;
 	KcfPartitions load;
 
+	/* Of the served generation, or of the first load. */
 	pg_atomic_uint32 counters_version; /* odd while being changed */
 	KcfCounters counters;
 	KcfAccount account;
-	struct KcfErrorLog *errors; /* errlog.h; arena */
+	struct KcfErrorLog *errors; /* errlog.h; arena. Registry lock to follow the pointer */
+
+	/* The consumer's own: those of a load beside a served generation, and the reload done last. */
+	KcfCounters load_counters;
+	struct KcfErrorLog *load_errors;
+	uint32 reload_done;
 } KcfTable;
 
 typedef enum KcfDatabaseState

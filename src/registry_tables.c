@@ -176,6 +176,9 @@ kcf_table_create(Oid dboid, Oid relid, int database, int clock)
 		pg_atomic_write_u64(&table->account.bytes, 0);
 		pg_atomic_write_u64(&table->account.limit, 0);
 		table->errors = NULL;
+		memset(&table->load_counters, 0, sizeof(KcfCounters));
+		table->load_errors = NULL;
+		table->reload_done = 0;
 		table->dboid = dboid;
 		pg_write_barrier();
 		table->relid = relid;
@@ -215,6 +218,7 @@ kcf_table_drop(KcfTable *table)
 	KcfPartitions followed;
 	KcfPartitions load;
 	struct KcfErrorLog *errors;
+	struct KcfErrorLog *load_errors;
 	uint64 left;
 
 	/* Hide it first. The slot stays taken, by its dboid, until all is freed: the account lies in
@@ -235,6 +239,8 @@ kcf_table_drop(KcfTable *table)
 	memset(&table->load, 0, sizeof(KcfPartitions));
 	errors = table->errors;
 	table->errors = NULL;
+	load_errors = table->load_errors;
+	table->load_errors = NULL;
 	LWLockRelease(kcf_registry_lock);
 
 	kcf_arena_attach();
@@ -242,6 +248,8 @@ kcf_table_drop(KcfTable *table)
 		kcf_store_destroy(stores[i], &table->account);
 	if (errors)
 		kcf_errlog_destroy(errors, &table->account);
+	if (load_errors)
+		kcf_errlog_destroy(load_errors, &table->account);
 	free_partitions(table, &followed);
 	free_partitions(table, &load);
 	left = pg_atomic_read_u64(&table->account.bytes);

@@ -1,0 +1,466 @@
+/*
+ * feed_client.c
+ *		A feed's client: made and ended, asked for the topic's partitions, listened to.
+ */
+#include "postgres.h"
+
+#include "feed_internal.h"
+
+#include "proc.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* Longest wait for a broker to tell the partitions of a topic. */
+#define DISCOVER_MS 100
+/* A server whose brokers did not answer that is not waited for again so soon. */
+#define SERVER_DOWN SECONDS(5)
+/* Refused: tried again now and then, without setting off any lock-out. */
+#define AUTH_RETRY SECONDS(60)
+/* A topic that is not there is asked for again after 1 s, 2 s … */
+#define MISSING_MAX_MS 10000
+/* Unreadable data is fetched again after that. */
+#define BAD_DATA_RETRY SECONDS(1)
+#define BAD_DATA_MAX_RETRY SECONDS(60)
+
+/* Servers that did not answer lately, of all feeds of this process. */
+typedef struct DownServer
+{
+	Oid serverid;
+	TimestampTz until;
+} DownServer;
+
+static List *down_servers = NIL;
+
+static DownServer *
+down_server(Oid serverid)
+{
+	ListCell *lc;
+
+	foreach (lc, down_servers)
+		if (((DownServer *) lfirst(lc))->serverid == serverid)
+			return lfirst(lc);
+	return NULL;
+}
+
+static bool
+is_down(const KcfFeed *feed)
+{
+	DownServer *server = down_server(feed->def->serverid);
+
+	return server && server->until > feed->now;
+}
+
+static void
+note_down(const KcfFeed *feed)
+{
+	DownServer *server = down_server(feed->def->serverid);
+
+	if (server == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		server = palloc(sizeof(DownServer));
+		server->serverid = feed->def->serverid;
+		down_servers = lappend(down_servers, server);
+		MemoryContextSwitchTo(old);
+	}
+	server->until = feed->now + SERVER_DOWN;
+}
+
+void
+kcf_feed_spoil(KcfFeed *feed, const char *fmt, ...)
+{
+	va_list args;
+
+	if (feed->spoilt[0])
+		return;
+	va_start(args, fmt);
+	vsnprintf(feed->spoilt, sizeof(feed->spoilt), fmt, args);
+	va_end(args);
+}
+
+/* ---- making and ending --------------------------------------------------------------------- */
+
+static void
+set_fault(KcfFeed *feed, const KcfKafkaFault *fault)
+{
+	if (feed->fault.error == KCF_KAFKA_OK)
+		feed->fault_since = feed->now;
+	feed->fault = *fault;
+}
+
+/* Refused: end this client, so that nobody is locked out by its trying, and come back later. */
+static void
+refused(KcfFeed *feed, const KcfKafkaFault *fault)
+{
+	set_fault(feed, fault);
+	kcf_feed_disconnect(feed);
+	feed->retry_at = feed->now + AUTH_RETRY;
+}
+
+/* Somebody answers. */
+static void
+contact(KcfFeed *feed, int32 partition)
+{
+	feed->partitions[partition].contact = feed->now;
+	if (feed->fault.error == KCF_KAFKA_UNREACHABLE || feed->fault.error == KCF_KAFKA_OTHER)
+		feed->fault.error = KCF_KAFKA_OK;
+}
+
+void
+kcf_feed_start(KcfFeed *feed, int32 partition)
+{
+	FeedPartition *p = &feed->partitions[partition];
+	int64 next = feed->progress.next[partition];
+
+	kcf_kafka_start(feed->kafka, partition, next);
+	p->started = true;
+	p->moved = feed->now;
+	p->retry_at = 0;
+	p->idle_since = p->beyond_since = 0;
+}
+
+static void
+start_partitions(KcfFeed *feed)
+{
+	for (int i = 0; i < feed->progress.npartitions; i++)
+		if (!feed->partitions[i].started)
+			kcf_feed_start(feed, i);
+}
+
+static void
+discover(KcfFeed *feed)
+{
+	KcfKafkaFault fault;
+	int n;
+
+	if (feed->now < feed->discover_at || is_down(feed))
+		return;
+	n = kcf_kafka_partitions(feed->kafka, DISCOVER_MS, &fault);
+	if (n > 0)
+	{
+		feed->fault.error = KCF_KAFKA_OK;
+		feed->topic_missing = false;
+		feed->discover_ms = 0;
+		if (kcf_feed_set_count(feed, n))
+			start_partitions(feed);
+		else
+			feed->discover_at = feed->now + SECONDS(1);
+		return;
+	}
+
+	feed->discover_ms = Min(Max(feed->discover_ms * 2, 1000), MISSING_MAX_MS);
+	feed->discover_at = feed->now + feed->discover_ms * INT64CONST(1000);
+	if (fault.error == KCF_KAFKA_NO_TOPIC)
+		feed->topic_missing = true;
+	else if (fault.error == KCF_KAFKA_AUTH)
+		refused(feed, &fault);
+	else
+	{
+		if (fault.error == KCF_KAFKA_UNREACHABLE)
+			note_down(feed);
+		if (feed->fault.error != KCF_KAFKA_AUTH)
+			set_fault(feed, &fault);
+	}
+}
+
+void
+kcf_feed_connect(KcfFeed *feed)
+{
+	if (feed->kafka == NULL)
+	{
+		KcfKafkaFault fault;
+
+		if (feed->server == NULL || feed->now < feed->retry_at)
+			return;
+		feed->kafka =
+			kcf_kafka_create(feed->def->options->topic, feed->server, kcf_proc_eventfd(), &fault);
+		if (feed->kafka == NULL)
+		{
+			set_fault(feed, &fault);
+			feed->retry_at = feed->now + AUTH_RETRY;
+			return;
+		}
+		kcf_kafka_set_limits(feed->kafka, kcf_ingest_wants_headers(feed->ingest),
+							 feed->def->options->max_record_bytes);
+		feed->connected_at = feed->now;
+		feed->discover_at = 0;
+		/* Where we were already, nobody needs to be asked first. */
+		start_partitions(feed);
+	}
+	if (feed->progress.npartitions == 0)
+		discover(feed);
+}
+
+void
+kcf_feed_disconnect(KcfFeed *feed)
+{
+	kcf_spool_clear(feed->spool);
+	if (feed->kafka)
+		kcf_kafka_destroy(feed->kafka);
+	feed->kafka = NULL;
+	feed->pulling = false;
+	for (int i = 0; i < feed->progress.npartitions; i++)
+		feed->partitions[i].started = false;
+}
+
+/* ---- what comes with the records ----------------------------------------------------------- */
+
+void
+kcf_feed_moved(KcfFeed *feed, int32 partition)
+{
+	FeedPartition *p = &feed->partitions[partition];
+	int64 low;
+	int64 high;
+
+	contact(feed, partition);
+	if (feed->progress.next[partition] != p->seen_next)
+	{
+		p->seen_next = feed->progress.next[partition];
+		p->moved = feed->now;
+		p->bad_tries = 0;
+		if (feed->fault.error == KCF_KAFKA_BAD_DATA)
+			feed->fault.error = KCF_KAFKA_OK;
+		feed->moved = true;
+	}
+	/* known before the first record or end of a partition comes: both are from a fetch response */
+	if (kcf_kafka_watermarks(feed->kafka, partition, &low, &high))
+	{
+		p->low = low;
+		p->high = high;
+		if (p->target < 0)
+		{
+			KcfPartitions *shared = feed->load ? &feed->table->load : &feed->table->followed;
+
+			p->target = high;
+			pg_atomic_write_u64(&shared->array[partition].start, Max(low, 0));
+		}
+		if (p->seen_next >= high)
+			p->at_end = feed->now;
+	}
+}
+
+/*
+ * A batch that cannot be read: damaged on its way, perhaps, so it is fetched again, and the more
+ * patiently the more often that failed. Everything behind it waits: order forbids to go on.
+ */
+static void
+bad_data(KcfFeed *feed, const KcfSpooled *spooled, const KcfKafkaFault *fault)
+{
+	int32 partition = spooled->record.partition;
+	FeedPartition *p = &feed->partitions[partition];
+
+	if (p->bad_base == spooled->record.offset)
+		p->bad_tries++;
+	else
+		p->bad_tries = 1;
+	p->bad_base = spooled->record.offset;
+	set_fault(feed, fault);
+	kcf_kafka_stop(feed->kafka, partition);
+	p->retry_at = feed->now + Min(BAD_DATA_RETRY << Min(p->bad_tries - 1, 6), BAD_DATA_MAX_RETRY);
+}
+
+static void
+partition_fault(KcfFeed *feed, const KcfSpooled *spooled)
+{
+	int32 partition = spooled->record.partition;
+	KcfKafkaFault fault = { .error = spooled->error };
+
+	strlcpy(fault.text, spooled->record.value.data, sizeof(fault.text));
+	switch (fault.error)
+	{
+		case KCF_KAFKA_OUT_OF_RANGE:
+			/* Before anything was passed nothing can be missed: begin where the log begins. */
+			if (feed->progress.next[partition] == 0)
+				kcf_kafka_start(feed->kafka, partition, KCF_OFFSET_BEGINNING);
+			else
+				kcf_feed_spoil(feed,
+							   "offset " INT64_FORMAT " of partition %d is no longer in the log",
+							   feed->progress.next[partition], partition);
+			break;
+		case KCF_KAFKA_NO_TOPIC:
+		case KCF_KAFKA_NO_PARTITION:
+			feed->partitions[partition].missing = true;
+			feed->topic_missing = true;
+			break;
+		case KCF_KAFKA_AUTH:
+			refused(feed, &fault);
+			break;
+		case KCF_KAFKA_BAD_DATA:
+			bad_data(feed, spooled, &fault);
+			break;
+		default:
+			/* The library tries again by itself. */
+			set_fault(feed, &fault);
+			break;
+	}
+}
+
+void
+kcf_feed_event(KcfFeed *feed, const KcfSpooled *spooled)
+{
+	int32 partition = spooled->record.partition;
+
+	if (partition < 0 || partition >= feed->progress.npartitions)
+		return;
+	if (spooled->kind == KCF_SPOOL_FAULT)
+	{
+		partition_fault(feed, spooled);
+		return;
+	}
+	if (spooled->kind == KCF_SPOOL_EOF)
+	{
+		FeedPartition *p = &feed->partitions[partition];
+
+		/* Markers, aborted and compacted records lie between the last record and the end. */
+		if (spooled->record.offset > feed->progress.next[partition])
+			feed->progress.next[partition] = spooled->record.offset;
+		p->stable = spooled->record.offset;
+		p->at_end = feed->now;
+		kcf_feed_moved(feed, partition);
+		feed->moved = true;
+	}
+}
+
+/* ---- what comes once a second -------------------------------------------------------------- */
+
+/*
+ * The end of the log is not reached although nothing comes: the broker has nothing between our
+ * position and the end, because it was compacted away. It has been asked often enough for each
+ * partition to have been first in a request, where nothing but emptiness makes it answer nothing.
+ */
+static void
+look_for_hole(KcfFeed *feed, int32 partition, const KcfPartitionStats *stats, int nactive)
+{
+	FeedPartition *p = &feed->partitions[partition];
+
+	if (!stats->active || stats->queued > 0 || !kcf_spool_empty(feed->spool) ||
+		stats->next != feed->progress.next[partition] || stats->stable <= stats->next ||
+		stats->leader_idle < 0 || stats->leader_idle > 1000)
+	{
+		p->idle_since = 0;
+		return;
+	}
+	if (p->idle_since == 0)
+	{
+		p->idle_since = feed->now;
+		p->idle_fetches = stats->leader_fetches;
+	}
+	else if (feed->now - p->idle_since > SECONDS(2) &&
+			 stats->leader_fetches > p->idle_fetches + nactive + 2)
+	{
+		ereport(DEBUG1, (errmsg_internal(
+							"partition %d of topic \"%s\" has a hole from " INT64_FORMAT
+							" to its end " INT64_FORMAT,
+							partition, feed->def->options->topic, stats->next, stats->stable)));
+		feed->progress.next[partition] = stats->stable;
+		kcf_feed_start(feed, partition);
+		feed->moved = true;
+	}
+}
+
+/* The log ends before our position, and does so for a while: it is not the log that we have read. */
+static void
+look_beyond(KcfFeed *feed, int32 partition, const KcfPartitionStats *stats)
+{
+	FeedPartition *p = &feed->partitions[partition];
+
+	if (!stats->active || stats->high < 0 || stats->high >= feed->progress.next[partition] ||
+		stats->leader_idle < 0)
+		p->beyond_since = 0;
+	else if (p->beyond_since == 0)
+		p->beyond_since = feed->now;
+	else if (feed->now - p->beyond_since > SECONDS(10))
+		kcf_feed_spoil(feed,
+					   "partition %d ends at " INT64_FORMAT ", before our position " INT64_FORMAT,
+					   partition, stats->high, feed->progress.next[partition]);
+}
+
+static void
+partition_stats(KcfFeed *feed, int32 partition, const KcfPartitionStats *stats, int nactive)
+{
+	FeedPartition *p = &feed->partitions[partition];
+	bool drained = stats->queued == 0 && kcf_spool_empty(feed->spool) && !feed->pulling;
+
+	if (!stats->known)
+		return;
+	if (p->missing)
+	{
+		/* A topic does not come back, another one by its name does. */
+		p->missing = false;
+		if (feed->progress.next[partition] > 0)
+			kcf_feed_spoil(feed, "the topic was deleted and created again");
+		else
+			kcf_feed_start(feed, partition);
+	}
+	if (stats->leader_idle >= 0)
+	{
+		TimestampTz heard = feed->now - stats->leader_idle * INT64CONST(1000);
+
+		p->contact = Max(p->contact, heard);
+		if (stats->active && drained && stats->stable >= 0 &&
+			feed->progress.next[partition] >= stats->stable)
+			p->at_end = Max(p->at_end, heard);
+	}
+	if (!stats->active || stats->high < 0 || feed->now - p->moved < SECONDS(3))
+		return;
+	p->low = stats->low >= 0 ? stats->low : p->low;
+	p->high = stats->high;
+	p->stable = stats->stable;
+	if (p->target < 0)
+		p->target = p->high;
+	/* Everything before has been handed over and applied: markers and aborted records lie between. */
+	if (drained && stats->next > feed->progress.next[partition])
+	{
+		feed->progress.next[partition] = stats->next;
+		kcf_feed_moved(feed, partition);
+	}
+	look_for_hole(feed, partition, stats, nactive);
+	look_beyond(feed, partition, stats);
+}
+
+static void
+read_stats(KcfFeed *feed)
+{
+	const KcfKafkaStats *stats = kcf_kafka_stats(feed->kafka);
+	int n = Min(stats->npartitions, feed->progress.npartitions);
+	bool missing = false;
+	int nactive = 0;
+
+	/* Partitions that were added. Those that are not there any more leave a topic that is not ours. */
+	if (stats->known > feed->progress.npartitions && kcf_feed_set_count(feed, stats->known))
+	{
+		feed->topic_missing = false;
+		start_partitions(feed);
+	}
+	if (stats->brokers_up > 0 && feed->fault.error == KCF_KAFKA_UNREACHABLE)
+		feed->fault.error = KCF_KAFKA_OK;
+	for (int i = 0; i < n; i++)
+		nactive += stats->partitions[i].active ? 1 : 0;
+	for (int i = 0; i < n; i++)
+		partition_stats(feed, i, &stats->partitions[i], nactive);
+	for (int i = 0; i < feed->progress.npartitions; i++)
+		missing |= feed->partitions[i].missing;
+	if (feed->progress.npartitions > 0)
+		feed->topic_missing = missing;
+	else if (stats->brokers_up > 0)
+		feed->discover_at = Min(feed->discover_at, feed->now + SECONDS(1));
+}
+
+void
+kcf_feed_listen(KcfFeed *feed)
+{
+	KcfKafkaFault fault;
+	bool news = kcf_kafka_serve(feed->kafka, &fault);
+
+	if (fault.error == KCF_KAFKA_AUTH)
+	{
+		refused(feed, &fault);
+		return;
+	}
+	if (fault.error == KCF_KAFKA_UNREACHABLE && feed->fault.error == KCF_KAFKA_OK)
+		set_fault(feed, &fault);
+	if (news)
+		read_stats(feed);
+}

@@ -1,0 +1,96 @@
+/*
+ * feed_internal.h
+ *		A feed's insides, for feed.c, feed_client.c and feed_state.c alone.
+ *
+ * Process:  a consumer worker.
+ * Locks:    none.
+ * Memory:   the feed's own.
+ * Errors:   none.
+ * Waits:    never.
+ */
+#ifndef KCF_FEED_INTERNAL_H
+#define KCF_FEED_INTERNAL_H
+
+#include "feed.h"
+#include "ingest.h"
+#include "kafka.h"
+
+#define SECONDS(n) (INT64CONST(1000000) * (n))
+
+/* So long without a word from a partition's broker, and it counts as cut off. */
+#define CUT_OFF SECONDS(5)
+
+typedef struct FeedPartition
+{
+	int64 target; /* high watermark when the load met it first; -1: not met yet */
+	int64 low;    /* log start, high watermark, last stable offset; -1: unknown */
+	int64 high;
+	int64 stable;
+	int64 seen_next;     /* position when last looked at */
+	TimestampTz at_end;  /* when last known to be at the end */
+	TimestampTz contact; /* when its broker was last heard of */
+	TimestampTz moved;   /* when the position last changed, or the fetching was started */
+	bool started;
+	bool missing;         /* the cluster says that there is no such partition */
+	int bad_tries;        /* in a row, at the same offset */
+	int64 bad_base;       /* where the unreadable batch begins */
+	TimestampTz retry_at; /* fetching is to be started anew then; 0: not */
+	/* the end seems not to be reached although nothing comes: since when, and what was counted then */
+	TimestampTz idle_since;
+	int64 idle_fetches;
+	TimestampTz beyond_since; /* our position has been behind the end of the log since */
+} FeedPartition;
+
+struct KcfFeed
+{
+	MemoryContext mcxt;
+	KcfTable *table;
+	KcfTableDef *def;
+	const KcfServerOptions *server;
+	bool load;   /* fills table->loading */
+	bool beside; /* ... while another store is served */
+	KcfStore *store;
+	KcfIngest *ingest;
+	KcfSpool *spool;
+	KcfProgress progress;
+	FeedPartition *partitions; /* [progress.npartitions] */
+	int capacity;
+
+	/* the client */
+	KcfKafka *kafka;
+	TimestampTz connected_at;
+	TimestampTz retry_at;    /* without a client: when to make one */
+	TimestampTz discover_at; /* without partitions: when to ask for them */
+	int discover_ms;         /* back-off of asking */
+	KcfKafkaFault fault;     /* what stands in the way of the client; error KCF_KAFKA_OK: nothing */
+	TimestampTz fault_since;
+	bool topic_missing;
+
+	bool pulling; /* the library may have more for us */
+	bool applied; /* rows changed since the last settle */
+	bool moved;   /* positions or counters did */
+	bool more_housekeeping;
+	int rows_since_housekeeping;
+
+	TimestampTz full_since; /* 0: there is room */
+	TimestampTz full_retry;
+	char spoilt[160];
+	TimestampTz now; /* of this turn */
+};
+
+/* ---- feed_client.c: the client and what it tells ---- */
+extern void kcf_feed_connect(KcfFeed *feed);
+extern void kcf_feed_disconnect(KcfFeed *feed);
+extern void kcf_feed_listen(KcfFeed *feed);
+extern void kcf_feed_event(KcfFeed *feed, const KcfSpooled *spooled);
+/* Fetch this partition from its position on. */
+extern void kcf_feed_start(KcfFeed *feed, int32 partition);
+/* Its position has changed, or it was heard of otherwise. */
+extern void kcf_feed_moved(KcfFeed *feed, int32 partition);
+extern void kcf_feed_spoil(KcfFeed *feed, const char *fmt, ...) pg_attribute_printf(2, 3);
+/* ---- feed.c ---- */
+/* The topic has so many partitions; false: no memory for them. */
+extern bool kcf_feed_set_count(KcfFeed *feed, int n);
+extern void kcf_feed_set_full(KcfFeed *feed, bool full);
+
+#endif /* KCF_FEED_INTERNAL_H */

@@ -1,0 +1,75 @@
+/*
+ * proc_consumer.h
+ *		A consumer's tables, for proc_consumer*.c alone.
+ *
+ * Process:  a consumer worker.
+ * Locks:    the registry's, briefly.
+ * Memory:   TopMemoryContext; definitions own contexts of their own.
+ * Errors:   what is wrong with one table becomes its problem; anything else is thrown.
+ * Waits:    never.
+ */
+#ifndef KCF_PROC_CONSUMER_H
+#define KCF_PROC_CONSUMER_H
+
+#include "feed.h"
+
+#define SECONDS(n) (INT64CONST(1000000) * (n))
+
+typedef struct KcfConsumerTable
+{
+	Oid relid;
+	bool seen; /* in the present reading of the catalogs */
+	KcfTable *shared;
+	KcfTableDef *def;         /* NULL: broken, problem says why */
+	KcfServerOptions *server; /* in the definition's context; NULL: they are broken */
+	char problem[200];
+	KcfFeed *follow; /* of what is served */
+	KcfFeed *load;   /* of what is not served yet */
+	bool finishing;  /* the load is complete, its store is being made ready for readers */
+	TimestampTz finishing_since;
+	bool finished;         /* ... and it is ready */
+	bool show;             /* its state may have changed */
+	TimestampTz load_at;   /* without a load: not to be begun before */
+	int64 reload_delay;    /* back-off of loads beside what is served */
+	const char *load_note; /* what happened to the last of them */
+} KcfConsumerTable;
+
+/* This process: its database's slot, its clock, its tables (KcfConsumerTable). */
+typedef struct KcfConsumer
+{
+	int database;
+	int clock;
+	List *tables;
+	bool publish_wanted; /* something is to become visible though no row was applied */
+	bool define_again;   /* a definition was locked by somebody */
+} KcfConsumer;
+
+extern KcfConsumer kcf_consumer;
+
+/* The sequence that the next publish makes visible. */
+extern KcfSeq kcf_consumer_next_seq(void);
+
+/* ---- proc_consumer_catalog.c ---- */
+
+/* Bring the tables in line with the catalogs; does not return when the extension is gone. */
+extern void kcf_consumer_read_catalogs(void);
+/* Run this in a transaction of its own; NULL, or the error that ended it. */
+extern ErrorData *kcf_consumer_attempt(void (*what)(KcfConsumerTable *table),
+									   KcfConsumerTable *table);
+extern void kcf_consumer_set_problem(KcfConsumerTable *table, ErrorData *edata);
+
+/* ---- proc_consumer_load.c ---- */
+
+/* See whether a load is to begin, to be given up, or to be finished. */
+extern void kcf_consumer_tend_load(KcfConsumerTable *table, TimestampTz now);
+/* A finished load becomes what readers see, with this sequence. */
+extern void kcf_consumer_serve_load(KcfConsumerTable *table, KcfSeq seq);
+/* The served contents go, a load begins; readers wait as for a new table. */
+extern void kcf_consumer_start_over(KcfConsumerTable *table);
+/* Take over what an earlier process of ours has left of this table. */
+extern void kcf_consumer_take_over(KcfConsumerTable *table);
+/* End a load, and what it has brought. */
+extern void kcf_consumer_drop_load(KcfConsumerTable *table);
+extern void kcf_consumer_close_feed(KcfFeed **feed);
+
+#endif /* KCF_PROC_CONSUMER_H */

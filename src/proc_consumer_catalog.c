@@ -1,0 +1,303 @@
+/*
+ * proc_consumer_catalog.c
+ *		Which tables a consumer has, and by which definitions.
+ */
+#include "postgres.h"
+
+#include "proc_consumer.h"
+
+#include "guc.h"
+#include "registry.h"
+
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+
+/* Run this in a transaction of its own; NULL, or the error that ended it. */
+ErrorData *
+kcf_consumer_attempt(void (*what)(KcfConsumerTable *table), KcfConsumerTable *table)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ErrorData *volatile edata = NULL;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PG_TRY();
+	{
+		what(table);
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		edata = CopyErrorData();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		/* An order to us, not a fault of the table. */
+		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			ReThrowError(edata);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	return edata;
+}
+
+void
+kcf_consumer_set_problem(KcfConsumerTable *table, ErrorData *edata)
+{
+	snprintf(table->problem, sizeof(table->problem), "%s%s%s", edata->message,
+			 edata->detail ? ": " : "", edata->detail ? edata->detail : "");
+	FreeErrorData(edata);
+}
+
+static KcfTableDef *new_def;
+static KcfServerOptions *new_server;
+
+static void
+read_definition(KcfConsumerTable *table)
+{
+	new_def = kcf_catalog_table(table->relid, TopMemoryContext);
+}
+
+static void
+read_server(KcfConsumerTable *table)
+{
+	MemoryContext old = MemoryContextSwitchTo(new_def->mcxt);
+
+	new_server = kcf_options_server(new_def->serverid, new_def->owner);
+	MemoryContextSwitchTo(old);
+}
+
+static KcfConsumerTable *
+find_table(Oid relid)
+{
+	ListCell *lc;
+
+	foreach (lc, kcf_consumer.tables)
+		if (((KcfConsumerTable *) lfirst(lc))->relid == relid)
+			return lfirst(lc);
+	return NULL;
+}
+
+static bool
+is_mine(Oid relid)
+{
+	return kcf_guc_consumers_per_database == 1 ||
+		   hash_bytes_uint32(relid) % kcf_guc_consumers_per_database == (uint32) kcf_consumer.clock;
+}
+
+static void
+drop_definition(KcfConsumerTable *table)
+{
+	if (table->def)
+		kcf_catalog_free(table->def);
+	table->def = NULL;
+	table->server = NULL;
+}
+
+static void
+forget_table(KcfConsumerTable *table)
+{
+	kcf_consumer_close_feed(&table->follow);
+	kcf_consumer_close_feed(&table->load);
+	drop_definition(table);
+	kcf_table_drop(table->shared);
+	kcf_consumer.tables = list_delete_ptr(kcf_consumer.tables, table);
+	pfree(table);
+}
+
+static void
+redefine_follow(KcfConsumerTable *table)
+{
+	kcf_feed_redefine(table->follow, new_def, new_server,
+					  table->def->client_fingerprint != new_def->client_fingerprint ||
+						  (table->server == NULL) != (new_server == NULL));
+}
+
+static void
+redefine_load(KcfConsumerTable *table)
+{
+	kcf_feed_redefine(table->load, new_def, new_server,
+					  table->def->client_fingerprint != new_def->client_fingerprint ||
+						  (table->server == NULL) != (new_server == NULL));
+}
+
+/* The same rows by a new definition: feeds keep their stores and positions. */
+static ErrorData *
+exchange_definition(KcfConsumerTable *table)
+{
+	ErrorData *edata = NULL;
+
+	if (table->follow)
+		edata = kcf_consumer_attempt(redefine_follow, table);
+	if (table->load && edata == NULL)
+		edata = kcf_consumer_attempt(redefine_load, table);
+	if (edata == NULL)
+	{
+		kcf_catalog_free(table->def);
+		table->def = new_def;
+		table->server = new_server;
+	}
+	return edata;
+}
+
+/* Bring what we know of a table in line with the catalogs. */
+static void
+define(Oid relid)
+{
+	KcfConsumerTable *table = find_table(relid);
+	KcfConsumerTable probe = { .relid = relid };
+	ErrorData *edata;
+
+	new_def = NULL;
+	new_server = NULL;
+	edata = kcf_consumer_attempt(read_definition, &probe);
+	if (edata && edata->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+	{
+		kcf_consumer.define_again = true;
+		if (table)
+			table->seen = true;
+		FreeErrorData(edata);
+		return;
+	}
+	if (edata && edata->sqlerrcode == ERRCODE_UNDEFINED_TABLE)
+	{
+		FreeErrorData(edata);
+		return;
+	}
+	if (table == NULL)
+	{
+		KcfTable *shared =
+			kcf_table_create(MyDatabaseId, relid, kcf_consumer.database, kcf_consumer.clock);
+
+		if (shared == NULL)
+		{
+			ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						  errmsg("no room for another cached table: kafka_cache.max_tables is %d",
+								 kcf_guc_max_tables),
+						  errhint("Raise kafka_cache.max_tables and restart the server.")));
+			if (new_def)
+				kcf_catalog_free(new_def);
+			return;
+		}
+		table = MemoryContextAllocZero(TopMemoryContext, sizeof(KcfConsumerTable));
+		table->relid = relid;
+		table->shared = shared;
+		kcf_consumer.tables = lappend(kcf_consumer.tables, table);
+	}
+	table->seen = true;
+	table->problem[0] = '\0';
+	if (edata)
+	{
+		/* Nobody can read it by a definition that is broken. */
+		kcf_consumer_set_problem(table, edata);
+		kcf_consumer_start_over(table);
+		drop_definition(table);
+		return;
+	}
+
+	edata = kcf_consumer_attempt(read_server, table);
+	if (edata)
+	{
+		new_server = NULL;
+		kcf_consumer_set_problem(table, edata);
+	}
+	pg_atomic_write_u64(&table->shared->account.limit, new_def->options->max_bytes);
+	kcf_table_set_identity(table->shared, new_def->owner, new_def->options->topic);
+
+	if (table->def == NULL)
+	{
+		table->def = new_def;
+		table->server = new_server;
+		kcf_consumer_take_over(table);
+	}
+	else if (table->def->fingerprint != new_def->fingerprint)
+	{
+		kcf_consumer_start_over(table);
+		drop_definition(table);
+		table->def = new_def;
+		table->server = new_server;
+	}
+	else if (table->def->client_fingerprint != new_def->client_fingerprint ||
+			 table->def->owner != new_def->owner || (table->server == NULL) != (new_server == NULL))
+	{
+		edata = exchange_definition(table);
+		if (edata)
+		{
+			kcf_consumer_set_problem(table, edata);
+			kcf_consumer_start_over(table);
+			drop_definition(table);
+			table->def = new_def;
+			table->server = new_server;
+		}
+	}
+	else
+		kcf_catalog_free(new_def);
+}
+
+static List *found_tables;
+static bool found_extension;
+
+static void
+read_tables(KcfConsumerTable *unused)
+{
+	found_extension = kcf_catalog_has_extension();
+	if (found_extension)
+	{
+		List *oids = kcf_catalog_tables();
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		found_tables = list_copy(oids);
+		MemoryContextSwitchTo(old);
+	}
+}
+
+/* What an earlier process of ours knew, and the catalogs do not any more. */
+static void
+drop_leftovers(void)
+{
+	for (int i = 0; i < kcf_guc_max_tables; i++)
+	{
+		KcfTable *shared = kcf_table_at(i);
+
+		if (OidIsValid(shared->relid) && shared->dboid == MyDatabaseId &&
+			shared->clock == kcf_consumer.clock && find_table(shared->relid) == NULL)
+			kcf_table_drop(shared);
+	}
+}
+
+void
+kcf_consumer_read_catalogs(void)
+{
+	ErrorData *edata;
+	ListCell *lc;
+	List *gone = NIL;
+
+	kcf_consumer.define_again = false;
+	found_tables = NIL;
+	found_extension = false;
+	edata = kcf_consumer_attempt(read_tables, NULL);
+	if (edata)
+		ReThrowError(edata);
+
+	foreach (lc, kcf_consumer.tables)
+		((KcfConsumerTable *) lfirst(lc))->seen = false;
+	foreach (lc, found_tables)
+		if (is_mine(lfirst_oid(lc)))
+			define(lfirst_oid(lc));
+	list_free(found_tables);
+	foreach (lc, kcf_consumer.tables)
+		if (!((KcfConsumerTable *) lfirst(lc))->seen)
+			gone = lappend(gone, lfirst(lc));
+	foreach (lc, gone)
+		forget_table(lfirst(lc));
+	list_free(gone);
+	drop_leftovers();
+
+	kcf_database_report(kcf_consumer.database, found_extension);
+	if (!found_extension)
+		proc_exit(0);
+	kcf_worker_say("running", "%d tables", list_length(kcf_consumer.tables));
+}
