@@ -150,6 +150,7 @@ define(Oid relid)
 	KcfConsumerTable *table = find_table(relid);
 	KcfConsumerTable probe = { .relid = relid };
 	ErrorData *edata;
+	MemoryContext old;
 
 	new_def = NULL;
 	new_server = NULL;
@@ -182,10 +183,12 @@ define(Oid relid)
 				kcf_catalog_free(new_def);
 			return;
 		}
-		table = MemoryContextAllocZero(TopMemoryContext, sizeof(KcfConsumerTable));
+		old = MemoryContextSwitchTo(TopMemoryContext);
+		table = palloc0(sizeof(KcfConsumerTable));
 		table->relid = relid;
 		table->shared = shared;
 		kcf_consumer.tables = lappend(kcf_consumer.tables, table);
+		MemoryContextSwitchTo(old);
 	}
 	table->seen = true;
 	table->problem[0] = '\0';
