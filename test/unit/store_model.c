@@ -245,7 +245,6 @@ static KcfPut
 model_apply(int key, int partition, const Record *record)
 {
 	Record *before = winner(key);
-	Record was;
 	Record *after;
 	Record *own = &records[key][partition];
 	bool visible_before;
@@ -253,7 +252,6 @@ model_apply(int key, int partition, const Record *record)
 	if (own->present && record->offset <= own->offset)
 		return KCF_PUT_STALE;
 	visible_before = before != NULL && !before->tombstone;
-	was = before ? *before : (Record){ 0 };
 	*own = *record;
 	after = winner(key);
 	newest[key].value = after->tombstone ? NONE : after->value;
@@ -263,7 +261,6 @@ model_apply(int key, int partition, const Record *record)
 		is_dirty[key] = true;
 		dirty[ndirty++] = key;
 	}
-	(void) was;
 	if (after == own)
 	{
 		if (record->tombstone)
@@ -468,8 +465,9 @@ reader_find(Reader *r)
 	check_find(r->seq, key, &r->states[key], r->states[key].error ? NULL : r);
 }
 
+/* Go on with the reader's scan: so many rows, wherever in a slab that ends. */
 static void
-reader_scan_some(Reader *r, int nslabs)
+reader_scan_some(Reader *r, int nrows)
 {
 	if (!r->scanning)
 	{
@@ -479,22 +477,11 @@ reader_scan_some(Reader *r, int nslabs)
 		r->nseen = 0;
 		memset(r->seen, 0, nkeys * sizeof(bool));
 	}
-	while (nslabs-- > 0)
+	for (;;)
 	{
 		KcfRow *row;
 
-		if (!kcf_store_scan_slab(&r->scan, r->slab))
-		{
-			int n = 0;
-
-			for (int k = 0; k < nkeys; k++)
-				n += r->states[k].value != NONE;
-			CHECK(r->nseen == n, "a scan saw %d keys of %d", r->nseen, n);
-			r->scanning = false;
-			return;
-		}
-		r->slab++;
-		while ((row = kcf_store_scan_next(&r->scan)) != NULL)
+		while (r->slab > 0 && (row = kcf_store_scan_next(&r->scan)) != NULL)
 		{
 			StubRow columns;
 			int key;
@@ -506,7 +493,22 @@ reader_scan_some(Reader *r, int nslabs)
 				  "key %d in a scan: another row", key);
 			r->seen[key] = true;
 			r->nseen++;
+			if (--nrows <= 0)
+				return;
 		}
+		if (!kcf_store_scan_slab(&r->scan, r->slab))
+		{
+			int n = 0;
+
+			for (int k = 0; k < nkeys; k++)
+				n += r->states[k].value != NONE;
+			CHECK(r->nseen == n, "a scan saw %d keys of %d", r->nseen, n);
+			r->scanning = false;
+			return;
+		}
+		r->slab++;
+		if (stub_below(4) == 0 && nrows < INT_MAX)
+			return;
 	}
 }
 
@@ -583,6 +585,22 @@ store_apply(int key, int partition, const Record *record)
 	return kcf_store_put(writer, published + 1, &meta, hash, &key_value, values, isnull);
 }
 
+/* false: the key type's function raised an error */
+static bool
+store_apply_or_throw(int key, int partition, const Record *record, KcfPut *put)
+{
+	volatile bool done = false;
+
+	if (setjmp(thrown) == 0)
+	{
+		throw_one_in = keytype.keys[0].kind == KCF_KEY_GENERIC ? 300 : 0;
+		*put = store_apply(key, partition, record);
+		done = true;
+	}
+	throw_one_in = 0;
+	return done;
+}
+
 static void
 one_record(bool forgetting)
 {
@@ -590,7 +608,6 @@ one_record(bool forgetting)
 	/* two thirds of the keys stay in one partition */
 	int partition = key % 3 == 0 ? (int) stub_below(npartitions) : key % npartitions;
 	Record record = { .present = true };
-	Record before;
 	Record head;
 	KcfPut put;
 	KcfPut expected;
@@ -624,17 +641,12 @@ one_record(bool forgetting)
 	record.error = what >= 97;
 	record.spelling = !forgetting && stub_below(10) == 0 ? 1 + stub_below(2) : 0;
 
-	before = records[key][partition];
 	head = winner(key) ? *winner(key) : (Record){ 0 };
-	if (setjmp(thrown) != 0)
+	if (!store_apply_or_throw(key, partition, &record, &put))
 	{
-		throw_one_in = 0;
 		check_find(published + 1, key, &state, NULL);
 		return;
 	}
-	throw_one_in = keytype.keys[0].kind == KCF_KEY_GENERIC ? 300 : 0;
-	put = store_apply(key, partition, &record);
-	throw_one_in = 0;
 	if (put == KCF_PUT_FULL)
 	{
 		CHECK(fail_one_in > 0 || pg_atomic_read_u64(&account.limit) > 0, "full without a reason");
@@ -652,7 +664,6 @@ one_record(bool forgetting)
 	}
 	else if (head.present && head.spelling != record.spelling)
 		spellings_seen++;
-	(void) before;
 	check_find(published + 1, key, &newest[key], NULL);
 }
 
@@ -756,7 +767,7 @@ run(const Phase *phase)
 			Reader *r = &readers[stub_below(phase->readers)];
 
 			if (r->pinned)
-				reader_scan_some(r, 1 + stub_below(10));
+				reader_scan_some(r, 1 + stub_below(2) * stub_below(1000));
 		}
 		else if (what == 999)
 		{
