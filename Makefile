@@ -25,7 +25,7 @@ EXTRA_CLEAN = build compile_commands.json
 
 # The targets of this house install what they need and call make again for what PGXS does: so they
 # work before there is a PGXS, and `check` is ours.
-HOUSE = help demo dev check check-style unit regress isolation tap check-long bench \
+HOUSE = help demo dev check check-style check-docs unit regress isolation tap check-long bench \
         setup private tools jars compdb dist
 
 ifeq ($(filter $(HOUSE) build/bin/%,$(MAKECMDGOALS)),)
@@ -61,12 +61,15 @@ dev: ## the same, and psql stays open
 check: ## every test; the last line counts them
 	@test/setup build check kafka
 	$(AGAIN) private tools jars
-	@test/run style unit regress isolation tap
+	@test/run style unit fuzz regress isolation tap
 
 # T=part of a name chooses tests: make regress T=options
 check-style: ## the rules of docs/architecture.md
 	$(AGAIN) private
 	@test/run style
+
+check-docs: private tools ## documents against the library, and the README as it stands
+	@test/run style regress:configuration tap:readme
 
 unit: setup ## C without a server
 	@test/run unit

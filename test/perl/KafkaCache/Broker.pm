@@ -94,6 +94,17 @@ sub read_topic
 	return @records;
 }
 
+# The topics that kcat sees, each a hash with topic and partitions.
+sub metadata
+{
+	my ($self) = @_;
+	my @command = ('kcat', '-q', '-L', '-J', '-b', $self->address);
+
+	open(my $pipe, '-|', @command) or die "kcat: $!";
+	my $metadata = decode_json(do { local $/ = undef; <$pipe> });
+	return @{ $metadata->{topics} };
+}
+
 sub stop
 {
 	my ($self) = @_;
