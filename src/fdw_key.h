@@ -22,7 +22,7 @@ typedef struct KcfKeyMatch
 	Expr *value; /* free of the table's own columns and of volatile functions */
 	bool array;
 	bool commuted; /* the column is on the right */
-	Oid type; /* of the value or the array's elements, as the operator takes it */
+	Oid type;      /* of the value or the array's elements, as the operator takes it */
 } KcfKeyMatch;
 
 /* Does the clause say exactly that? Arrays only for keys of one column. */

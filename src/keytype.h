@@ -20,32 +20,33 @@
 
 typedef enum KcfKeyKind
 {
-	KCF_KEY_BYVAL,	 /* bool, int2/4/8, date, enum, oid …: the Datum itself, sign-extended to 8 bytes */
-	KCF_KEY_FIXED,	 /* fixed length by reference compared bytewise: uuid, macaddr … */
+	KCF_KEY_BYVAL, /* bool, int2/4/8, date, enum, oid …: the Datum itself, sign-extended to 8 bytes */
+	KCF_KEY_FIXED,   /* fixed length by reference compared bytewise: uuid, macaddr … */
 	KCF_KEY_VARLENA, /* bytewise: bytea, text and varchar with a deterministic collation */
-	KCF_KEY_GENERIC	 /* through the default hash operator class */
+	KCF_KEY_GENERIC  /* through the default hash operator class */
 } KcfKeyKind;
 
 typedef struct KcfKeyColumn
 {
-	AttrNumber	attnum;
-	KcfKeyKind	kind;
-	Oid			typid; /* of a domain: its base type */
-	Oid			collation;
-	int16		typlen;
-	bool		typbyval;
-	int			offset;	  /* from the tuple's data start when fixed for every row without nulls, else -1 */
-	FmgrInfo	hash_ext; /* KCF_KEY_GENERIC; of one argument where the type has no seeded hash function */
-	FmgrInfo	equal;	  /* KCF_KEY_GENERIC */
-	Oid			opfamily; /* of the default btree operator class, or hash where there is none: for the planner */
-	Oid			opcintype;
-	Oid			eq_opr; /* the type's "=" */
+	AttrNumber attnum;
+	KcfKeyKind kind;
+	Oid typid; /* of a domain: its base type */
+	Oid collation;
+	int16 typlen;
+	bool typbyval;
+	int offset; /* from the tuple's data start when fixed for every row without nulls, else -1 */
+	FmgrInfo
+		hash_ext; /* KCF_KEY_GENERIC; of one argument where the type has no seeded hash function */
+	FmgrInfo equal; /* KCF_KEY_GENERIC */
+	Oid opfamily; /* of the default btree operator class, or hash where there is none: for the planner */
+	Oid opcintype;
+	Oid eq_opr; /* the type's "=" */
 } KcfKeyColumn;
 
 typedef struct KcfKeyType
 {
-	int			nkeys;
-	TupleDesc	desc; /* of the table */
+	int nkeys;
+	TupleDesc desc; /* of the table */
 	KcfKeyColumn keys[KCF_MAX_KEYS];
 } KcfKeyType;
 
@@ -91,14 +92,14 @@ kcf_key_equals(const KcfKeyType *key, const Datum *values, HeapTupleHeader tuple
 			case KCF_KEY_FIXED:
 				return memcmp(p, DatumGetPointer(values[0]), col->typlen) == 0;
 			case KCF_KEY_VARLENA:
-				{
-					const char *v = DatumGetPointer(values[0]);
+			{
+				const char *v = DatumGetPointer(values[0]);
 
-					if (unlikely(VARATT_IS_EXTENDED(v) && !VARATT_IS_SHORT(v)))
-						break;
-					return VARSIZE_ANY_EXHDR(v) == VARSIZE_ANY_EXHDR(p) &&
-						   memcmp(VARDATA_ANY(v), VARDATA_ANY(p), VARSIZE_ANY_EXHDR(p)) == 0;
-				}
+				if (unlikely(VARATT_IS_EXTENDED(v) && !VARATT_IS_SHORT(v)))
+					break;
+				return VARSIZE_ANY_EXHDR(v) == VARSIZE_ANY_EXHDR(p) &&
+					   memcmp(VARDATA_ANY(v), VARDATA_ANY(p), VARSIZE_ANY_EXHDR(p)) == 0;
+			}
 			case KCF_KEY_GENERIC:
 				break;
 		}

@@ -21,7 +21,7 @@
 #include "store.h"
 #include "datatype/timestamp.h"
 
-#define KCF_MAX_CLOCKS 8	 /* consumers per database */
+#define KCF_MAX_CLOCKS 8     /* consumers per database */
 #define KCF_MAX_DATABASES 64 /* databases with the extension in one server */
 
 typedef struct KcfClocks /* of one database */
@@ -41,7 +41,7 @@ extern KcfSeq kcf_clock_publish(int database, int clock);
 /* Least pinned sequence; the published one when nobody pins. Contains the full barrier that the protocol needs. */
 extern KcfSeq kcf_pins_min(int database, int clock);
 /* Revoke or doom pins that hold a sequence below seq and are older than max age; number of those found. */
-extern int	kcf_pins_revoke_older(int database, int clock, KcfSeq seq, TimestampTz older_than);
+extern int kcf_pins_revoke_older(int database, int clock, KcfSeq seq, TimestampTz older_than);
 
 /* ---- reader (snapshot.c) ---- */
 /* Pin the present state of all clocks; seqs gets it. The slot must be free or hold an older or equal vector. */

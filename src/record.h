@@ -15,23 +15,23 @@
 typedef struct KcfSlice
 {
 	const char *data;
-	size_t		len;
+	size_t len;
 } KcfSlice;
 
 typedef struct KcfHeader
 {
-	KcfSlice	name;
-	KcfSlice	value; /* data == NULL: null */
+	KcfSlice name;
+	KcfSlice value; /* data == NULL: null */
 } KcfHeader;
 
 typedef struct KcfRecord
 {
-	KcfSlice	key;
-	KcfSlice	value;	   /* data == NULL: tombstone */
-	int64		offset;
-	int64		timestamp; /* milliseconds since 1970, -1: none */
-	int32		partition;
-	int32		nheaders;  /* 0 unless the client was asked for headers */
+	KcfSlice key;
+	KcfSlice value; /* data == NULL: tombstone */
+	int64 offset;
+	int64 timestamp; /* milliseconds since 1970, -1: none */
+	int32 partition;
+	int32 nheaders; /* 0 unless the client was asked for headers */
 	const KcfHeader *headers;
 } KcfRecord;
 

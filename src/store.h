@@ -34,9 +34,9 @@ typedef struct KcfRow
 } KcfRow;
 
 #define KCF_ROW_TOMBSTONE UINT64CONST(0x0001) /* key deleted; only the key columns are not null */
-#define KCF_ROW_ERROR UINT64CONST(0x0002)	  /* on_error 'fail': a scan that meets it raises 22000 */
-#define KCF_ROW_RAW_KEY UINT64CONST(0x0004)	  /* raw key bytes follow the tuple */
-#define KCF_ROW_MULTI UINT64CONST(0x0008)	  /* the key was met in several partitions */
+#define KCF_ROW_ERROR UINT64CONST(0x0002)   /* on_error 'fail': a scan that meets it raises 22000 */
+#define KCF_ROW_RAW_KEY UINT64CONST(0x0004) /* raw key bytes follow the tuple */
+#define KCF_ROW_MULTI UINT64CONST(0x0008)   /* the key was met in several partitions */
 
 #define kcf_row_flags(row) ((*(const volatile uint64 *) &(row)->prev_flags >> 48) & 0x0f)
 #define kcf_row_tuple(row) ((HeapTupleHeader) ((char *) (row) + sizeof(KcfRow)))
@@ -47,17 +47,18 @@ typedef struct KcfRow
 extern KcfSlice kcf_row_raw_key(const KcfRow *row); /* data NULL: canonical */
 
 typedef struct KcfStore KcfStore; /* shared: slab directory, index, totals */
-typedef struct KcfStoreWriter KcfStoreWriter; /* consumer-local handle; all that matters is in shared memory */
+typedef struct KcfStoreWriter
+	KcfStoreWriter; /* consumer-local handle; all that matters is in shared memory */
 
 /* What comes with a record besides its columns. */
 typedef struct KcfRowMeta
 {
-	int32		partition;
-	int64		offset;
-	int64		timestamp;
-	uint64		flags;	 /* KCF_ROW_ERROR or 0 */
-	KcfSlice	raw_key; /* data NULL: canonical */
-	KcfSlice	seen_key; /* raw bytes as received, to count spellings; may be NULL */
+	int32 partition;
+	int64 offset;
+	int64 timestamp;
+	uint64 flags;      /* KCF_ROW_ERROR or 0 */
+	KcfSlice raw_key;  /* data NULL: canonical */
+	KcfSlice seen_key; /* raw bytes as received, to count spellings; may be NULL */
 } KcfRowMeta;
 
 typedef enum KcfPut
@@ -65,27 +66,27 @@ typedef enum KcfPut
 	KCF_PUT_INSERTED, /* a key without a visible row got one */
 	KCF_PUT_REPLACED,
 	KCF_PUT_DELETED, /* tombstone removed a visible row */
-	KCF_PUT_ABSENT,	 /* tombstone of a key without a visible row (remembered) */
-	KCF_PUT_LOST,	 /* kept as its partition's last, another partition's record is newer and stays visible */
+	KCF_PUT_ABSENT,  /* tombstone of a key without a visible row (remembered) */
+	KCF_PUT_LOST, /* kept as its partition's last, another partition's record is newer and stays visible */
 	KCF_PUT_REVEALED, /* ended its partition's older record; another partition's is the newest now, and was made
 					   * visible (or its tombstone, and the row is gone) */
-	KCF_PUT_STALE,	 /* offset not after the last one of this key and partition: nothing done */
-	KCF_PUT_FULL	 /* no memory: nothing done; the same record may be tried again */
+	KCF_PUT_STALE, /* offset not after the last one of this key and partition: nothing done */
+	KCF_PUT_FULL   /* no memory: nothing done; the same record may be tried again */
 } KcfPut;
 
 typedef struct KcfStoreStats
 {
-	int64		entries;  /* visible rows at the newest state, error rows not counted */
-	int64		tombstones_kept;
-	int64		error_rows;
-	int64		cross_partition_keys;
-	int64		key_spellings;
-	Size		live_bytes;
-	Size		dead_bytes;
-	Size		slab_bytes;
-	Size		index_bytes;
-	double		avg_tuple_len;
-	uint32		nslabs;
+	int64 entries; /* visible rows at the newest state, error rows not counted */
+	int64 tombstones_kept;
+	int64 error_rows;
+	int64 cross_partition_keys;
+	int64 key_spellings;
+	Size live_bytes;
+	Size dead_bytes;
+	Size slab_bytes;
+	Size index_bytes;
+	double avg_tuple_len;
+	uint32 nslabs;
 } KcfStoreStats;
 
 /* ---- life ---- */
@@ -93,15 +94,17 @@ extern KcfStore *kcf_store_create(KcfAccount *account); /* NULL: no room */
 /* Frees everything at once: the caller knows that no pin can see it. */
 extern void kcf_store_destroy(KcfStore *store, KcfAccount *account);
 /* A restarted consumer attaches to what the previous one left, in whatever state. May palloc/ereport. */
-extern KcfStoreWriter *kcf_store_attach(KcfStore *store, KcfAccount *account, const KcfKeyType *key, MemoryContext mcxt);
+extern KcfStoreWriter *kcf_store_attach(KcfStore *store, KcfAccount *account, const KcfKeyType *key,
+										MemoryContext mcxt);
 extern void kcf_store_detach(KcfStoreWriter *writer);
 
 /* ---- writing; seq is the sequence that the next publish will make visible ---- */
 extern void kcf_store_prefetch_slot(KcfStoreWriter *writer, uint64 hash);
 extern void kcf_store_prefetch_row(KcfStoreWriter *writer, uint64 hash);
-extern KcfPut kcf_store_put(KcfStoreWriter *writer, KcfSeq seq, const KcfRowMeta *meta, uint64 hash, const Datum *key,
-							Datum *values, bool *isnull);
-extern KcfPut kcf_store_delete(KcfStoreWriter *writer, KcfSeq seq, const KcfRowMeta *meta, uint64 hash, const Datum *key);
+extern KcfPut kcf_store_put(KcfStoreWriter *writer, KcfSeq seq, const KcfRowMeta *meta, uint64 hash,
+							const Datum *key, Datum *values, bool *isnull);
+extern KcfPut kcf_store_delete(KcfStoreWriter *writer, KcfSeq seq, const KcfRowMeta *meta,
+							   uint64 hash, const Datum *key);
 /*
  * A slice of housekeeping after a publish (index growth, slab recycling, freeing what min_pinned no longer
  * sees), at most about budget rows moved; never longer than a millisecond. May write versions with birth
@@ -109,7 +112,8 @@ extern KcfPut kcf_store_delete(KcfStoreWriter *writer, KcfSeq seq, const KcfRowM
  * before going idle. A budget of four times the rows applied since the last call keeps dead rows within their
  * bound under any load.
  */
-extern bool kcf_store_housekeep(KcfStoreWriter *writer, KcfSeq published, KcfSeq min_pinned, int budget);
+extern bool kcf_store_housekeep(KcfStoreWriter *writer, KcfSeq published, KcfSeq min_pinned,
+								int budget);
 /* Does something wait for a pin to go? Then call housekeep again some time, even if nothing else happens. */
 extern bool kcf_store_hindered(const KcfStoreWriter *writer);
 /*
@@ -125,7 +129,8 @@ extern void kcf_store_set_loading(KcfStoreWriter *writer, bool loading);
 extern void kcf_store_set_tombstone_limit(KcfStoreWriter *writer, Size bytes);
 
 /* ---- reading, under a pin of seq ---- */
-extern KcfRow *kcf_store_find(const KcfStore *store, const KcfKeyType *key, uint64 hash, const Datum *values, KcfSeq seq);
+extern KcfRow *kcf_store_find(const KcfStore *store, const KcfKeyType *key, uint64 hash,
+							  const Datum *values, KcfSeq seq);
 extern void kcf_store_stats(const KcfStore *store, KcfStoreStats *stats);
 
 /*
@@ -135,11 +140,11 @@ extern void kcf_store_stats(const KcfStore *store, KcfStoreStats *stats);
 typedef struct KcfStoreScan
 {
 	const KcfStore *store;
-	KcfSeq		seq;
-	char	  **slabs; /* the directory as it was at begin; stays valid under the pin */
-	uint32		nslabs;
-	char	   *pos;
-	char	   *end;
+	KcfSeq seq;
+	char **slabs; /* the directory as it was at begin; stays valid under the pin */
+	uint32 nslabs;
+	char *pos;
+	char *end;
 } KcfStoreScan;
 
 extern void kcf_store_scan_begin(KcfStoreScan *scan, const KcfStore *store, KcfSeq seq);
