@@ -18,6 +18,8 @@
 #include "utils/numeric.h"
 
 #define MAX_LEVELS 16
+/* Not a fault: the server shall see it. */
+#define TO_SERVER KCF_REASON_TOO_LARGE
 /* Keeps every length and count within jsonb's limits without looking at them. */
 #define MAX_BYTES (8 * 1024 * 1024)
 
@@ -32,7 +34,6 @@ typedef struct Member
 {
 	const char *key;
 	uint32 keylen;
-	uint32 order; /* in the document, as of duplicates the last counts */
 	KcfJsonSlice value;
 } Member;
 
@@ -84,27 +85,21 @@ compare_keys(const Member *a, const Member *b)
 static int
 compare_members(const void *a, const void *b)
 {
-	int cmp = compare_keys(a, b);
-
-	if (cmp != 0)
-		return cmp;
-	return ((const Member *) a)->order < ((const Member *) b)->order ? -1 : 1;
+	return compare_keys(a, b);
 }
 
-/* Sorts, drops all but the last of duplicates; returns how many are left. */
-static int
+/* Into jsonb's order. false: there are duplicates. */
+static bool
 sort_members(Member *members, int n)
 {
 	bool sorted = true;
-	int kept = 0;
 
 	for (int i = 1; i < n && sorted; i++)
 		sorted = compare_keys(&members[i - 1], &members[i]) < 0;
 	if (sorted)
-		return n;
+		return true;
 	if (n <= 16)
 	{
-		/* stable */
 		for (int i = 1; i < n; i++)
 		{
 			Member m = members[i];
@@ -117,13 +112,12 @@ sort_members(Member *members, int n)
 	}
 	else
 		qsort(members, n, sizeof(Member), compare_members);
-	for (int i = 0; i < n; i++)
+	for (int i = 1; i < n; i++)
 	{
-		if (i + 1 < n && compare_keys(&members[i], &members[i + 1]) == 0)
-			continue;
-		members[kept++] = members[i];
+		if (compare_keys(&members[i - 1], &members[i]) == 0)
+			return false;
 	}
-	return kept;
+	return true;
 }
 
 static KcfReason write_container(Buffer *buf, const KcfJsonSlice *slice, int level);
@@ -237,7 +231,7 @@ write_container(Buffer *buf, const KcfJsonSlice *slice, int level)
 
 	/* deeper levels would be passed over once for each level above them */
 	if (level >= MAX_LEVELS)
-		return KCF_REASON_TOO_LARGE;
+		return TO_SERVER;
 	if (object)
 	{
 		Member few[FEW];
@@ -267,12 +261,15 @@ write_container(Buffer *buf, const KcfJsonSlice *slice, int level)
 				return reason;
 			m->key = text;
 			m->keylen = (uint32) len;
-			m->order = n++;
+			n++;
 			kcf_json_next(&p, end, &m->value);
 			if (m->value.kind == KCF_JSON_ARRAY || m->value.kind == KCF_JSON_OBJECT)
 				kcf_json_skip(&p, end, &m->value);
 		}
-		return write_object(buf, members, sort_members(members, n), level);
+		/* of duplicates the last counts, but jsonb_in looks at the numbers of all of them */
+		if (!sort_members(members, n))
+			return TO_SERVER;
+		return write_object(buf, members, n, level);
 	}
 	else
 	{
@@ -322,7 +319,7 @@ kcf_jsonb(const KcfJsonSlice *slice, Datum *value)
 			reason = write_container(&buf, slice, 0);
 		else
 			reason = write_array(&buf, slice, 1, JB_FSCALAR, 0);
-		if (reason != KCF_REASON_TOO_LARGE)
+		if (reason != TO_SERVER)
 		{
 			SET_VARSIZE(buf.data, buf.len);
 			*value = PointerGetDatum(buf.data);

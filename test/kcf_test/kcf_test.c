@@ -37,21 +37,22 @@ typedef struct Decoder
 	KcfRowmap *map;
 } Decoder;
 
-/* One at a time is enough; a change of any definition makes a new one. */
+/* A few tables at a time; a change of any definition makes new ones. */
 static Decoder *
 decoder(Oid relid)
 {
-	static Decoder d;
+	static Decoder decoders[256];
+	Decoder *d = &decoders[relid % lengthof(decoders)];
 
-	if (d.map == NULL || d.relid != relid || d.changes != kcf_catalog_changes())
+	if (d->map == NULL || d->relid != relid || d->changes != kcf_catalog_changes())
 	{
-		d.map = NULL;
-		d.def = kcf_catalog_table(relid, TopMemoryContext);
-		d.map = kcf_rowmap_create(d.def, d.def->mcxt);
-		d.relid = relid;
-		d.changes = kcf_catalog_changes();
+		d->map = NULL;
+		d->def = kcf_catalog_table(relid, TopMemoryContext);
+		d->map = kcf_rowmap_create(d->def, d->def->mcxt);
+		d->relid = relid;
+		d->changes = kcf_catalog_changes();
 	}
-	return &d;
+	return d;
 }
 
 static KcfSlice
