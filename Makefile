@@ -122,6 +122,7 @@ TOOL_CFLAGS = -std=gnu11 -O2 -g -Wall -Wextra $(PG_CFLAGS_EXTRA)
 
 tools: setup ## the mock broker and the clients that tests use, in build/bin
 	$(AGAIN) $(TOOLS)
+	$(AGAIN) -C test/kcf_test
 
 build/bin/%: test/%.c $(TOOL_COMMON) $(wildcard test/*.h)
 	@mkdir -p $(@D)
