@@ -10,6 +10,10 @@
  * The backend has one pin, the minimum over its states. A writer in need may take it: at once while this backend
  * is outside of the executor (an idle cursor), else by dooming it, which is seen at the next row. Lost states
  * stay in the list, marked, until their references are gone: only who reads from them gets the error.
+ *
+ * Rows are read for longer than their scans are: they lie in the slots of nodes further up while functions run
+ * or a cursor rests. So a plan whose state is lost does not go on, not even with its other nodes; and a state
+ * that a running executor uses is held in the pin until that one has left, whoever is given the error before.
  */
 #include "postgres.h"
 
@@ -37,6 +41,7 @@ typedef struct State
 	Snapshot key; /* registered; NULL: found by nobody, or by "fixed" */
 	bool fixed;   /* of a transaction with one snapshot */
 	volatile bool lost;
+	bool held; /* lost, and still pinned: an executor is running that has rows of it */
 	int nrefs;
 	int database; /* -1: nothing is pinned, there is nothing to read */
 	TimestampTz taken_at;
@@ -47,14 +52,24 @@ struct KcfSnapshot
 {
 	dlist_node node;
 	State *state;
+	const EState *estate; /* whose plan reads it; NULL: none */
 	ResourceOwner owner;
 };
+
+/* An executor on the stack. */
+typedef struct Run
+{
+	Snapshot snapshot;
+	struct Run *outer;
+} Run;
 
 static dlist_head states = DLIST_STATIC_INIT(states);
 static dlist_head references = DLIST_STATIC_INIT(references);
 static int nunused = 0; /* states that wait for an executor further out */
 
 static int depth = 0;              /* of executor calls */
+static Run *runs = NULL;           /* the innermost */
+static bool any_held = false;
 static bool shown = false;         /* a parallel statement's vector is shown to its workers */
 static Snapshot worker_key = NULL; /* parallel worker: the snapshot of the leader's statement */
 
@@ -70,31 +85,30 @@ pinned(const State *state)
 	return state->database >= 0 && !state->lost;
 }
 
-/* The pin follows the states that are left. */
+/* The pin follows the states that are left; those that are only held do not make it older than it is. */
 static void
 move_pin(void)
 {
 	KcfSeq least[KCF_MAX_CLOCKS];
 	TimestampTz since = 0;
 	bool any = false;
+	bool any_pinned = false;
 	dlist_iter iter;
 
 	dlist_foreach(iter, &states)
 	{
 		State *state = dlist_container(State, node, iter.cur);
 
-		if (!pinned(state))
+		if (!pinned(state) && !state->held)
 			continue;
-		if (!any)
-		{
-			memcpy(least, state->seqs, sizeof(least));
-			since = state->taken_at;
-			any = true;
-			continue;
-		}
 		for (int i = 0; i < KCF_MAX_CLOCKS; i++)
-			least[i] = Min(least[i], state->seqs[i]);
-		since = Min(since, state->taken_at);
+			least[i] = any ? Min(least[i], state->seqs[i]) : state->seqs[i];
+		if (any_pinned == pinned(state))
+			since = any ? Min(since, state->taken_at) : state->taken_at;
+		else if (pinned(state))
+			since = state->taken_at;
+		any = true;
+		any_pinned |= pinned(state);
 	}
 	if (any)
 		kcf_pin_move(least, since);
@@ -114,6 +128,35 @@ hold_pin(void)
 	if (kcf_pin_enter())
 		return;
 	dlist_foreach(iter, &states) dlist_container(State, node, iter.cur)->lost = true;
+}
+
+/* Does an executor on the stack read it? Its slots may point to rows of this state. */
+static bool
+in_use(const State *state)
+{
+	for (Run *run = runs; run; run = run->outer)
+	{
+		if (state->fixed || (state->key && run->snapshot == state->key))
+			return true;
+	}
+	return false;
+}
+
+/* An executor has left: what was held for it alone is let go. */
+static void
+release_held(void)
+{
+	dlist_iter iter;
+
+	any_held = false;
+	dlist_foreach(iter, &states)
+	{
+		State *state = dlist_container(State, node, iter.cur);
+
+		state->held = state->held && in_use(state);
+		any_held |= state->held;
+	}
+	move_pin();
 }
 
 static void
@@ -143,7 +186,11 @@ give_up_oldest(void)
 		State *state = dlist_container(State, node, iter.cur);
 
 		if (pinned(state) && state->taken_at <= limit)
+		{
 			state->lost = true;
+			state->held = in_use(state);
+			any_held |= state->held;
+		}
 	}
 	move_pin();
 }
@@ -181,7 +228,7 @@ kcf_snapshot_lost_flag(const KcfSnapshot *snapshot)
 static void
 free_state(State *state)
 {
-	bool had_pin = pinned(state);
+	bool had_pin = pinned(state) || state->held;
 
 	if (state->nrefs == 0 && state->key && !state->fixed)
 		nunused--;
@@ -298,13 +345,14 @@ take_state(const KcfScope *scope, Snapshot key, bool fixed)
 }
 
 static KcfSnapshot *
-refer(State *state)
+refer(State *state, const EState *estate)
 {
 	KcfSnapshot *ref = MemoryContextAlloc(TopMemoryContext, sizeof(KcfSnapshot));
 
 	if (state->nrefs++ == 0 && state->key)
 		nunused--;
 	ref->state = state;
+	ref->estate = estate;
 	ref->owner = CurrentResourceOwner;
 	dlist_push_head(&references, &ref->node);
 	return ref;
@@ -337,7 +385,7 @@ kcf_snapshot_acquire(EState *estate)
 	}
 	else
 		state = take_state(&scope, key, fixed);
-	return refer(state);
+	return refer(state, estate);
 }
 
 KcfSnapshot *
@@ -345,7 +393,7 @@ kcf_snapshot_acquire_relation(Oid relid)
 {
 	KcfScope scope = { .relid = relid };
 
-	return refer(take_state(&scope, NULL, false));
+	return refer(take_state(&scope, NULL, false), NULL);
 }
 
 /* An executor has registered the snapshot twice, for its query and its state; we have, once. */
@@ -425,6 +473,8 @@ at_xact_end(XactEvent event, void *arg)
 	{
 		kcf_pin_reset();
 		depth = 0;
+		runs = NULL;
+		any_held = false;
 	}
 }
 
@@ -493,7 +543,7 @@ show_state(QueryDesc *query)
 	{
 		KcfScope none = { NULL };
 
-		ref = refer(take_state(&none, query->estate->es_snapshot, fixed));
+		ref = refer(take_state(&none, query->estate->es_snapshot, fixed), NULL);
 		state = ref->state;
 	}
 	if (state && pinned(state))
@@ -504,12 +554,48 @@ show_state(QueryDesc *query)
 	return ref;
 }
 
+/* A plan that goes on after a rest may have rows in its slots that are gone. */
+static void
+check_resumed(const QueryDesc *query)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, &references)
+	{
+		KcfSnapshot *ref = dlist_container(KcfSnapshot, node, iter.cur);
+
+		if (ref->estate == query->estate && ref->state->lost)
+			report_lost(ref->state);
+	}
+}
+
+static void
+enter_run(Run *this, const QueryDesc *query)
+{
+	this->snapshot = query->estate->es_snapshot;
+	this->outer = runs;
+	runs = this;
+	kcf_snapshot_enter();
+}
+
+static void
+leave_run(const Run *this)
+{
+	runs = this->outer;
+	if (any_held)
+		release_held();
+	kcf_snapshot_leave();
+}
+
 static void
 run(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once)
 {
-	kcf_snapshot_enter();
+	Run this;
+
+	enter_run(&this, query);
 	PG_TRY();
 	{
+		check_resumed(query);
 		if (prev_ExecutorRun)
 			prev_ExecutorRun(query, direction, count, execute_once);
 		else
@@ -517,7 +603,7 @@ run(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once)
 	}
 	PG_FINALLY();
 	{
-		kcf_snapshot_leave();
+		leave_run(&this);
 	}
 	PG_END_TRY();
 }
@@ -565,9 +651,12 @@ executor_run(QueryDesc *query, ScanDirection direction, uint64 count, bool execu
 static void
 executor_finish(QueryDesc *query)
 {
-	kcf_snapshot_enter();
+	Run this;
+
+	enter_run(&this, query);
 	PG_TRY();
 	{
+		check_resumed(query);
 		if (prev_ExecutorFinish)
 			prev_ExecutorFinish(query);
 		else
@@ -575,7 +664,7 @@ executor_finish(QueryDesc *query)
 	}
 	PG_FINALLY();
 	{
-		kcf_snapshot_leave();
+		leave_run(&this);
 	}
 	PG_END_TRY();
 }
