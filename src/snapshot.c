@@ -67,8 +67,8 @@ static dlist_head states = DLIST_STATIC_INIT(states);
 static dlist_head references = DLIST_STATIC_INIT(references);
 static int nunused = 0; /* states that wait for an executor further out */
 
-static int depth = 0;              /* of executor calls */
-static Run *runs = NULL;           /* the innermost */
+static int depth = 0;    /* of executor calls */
+static Run *runs = NULL; /* the innermost */
 static bool any_held = false;
 static bool shown = false;         /* a parallel statement's vector is shown to its workers */
 static Snapshot worker_key = NULL; /* parallel worker: the snapshot of the leader's statement */
@@ -656,7 +656,9 @@ executor_finish(QueryDesc *query)
 	enter_run(&this, query);
 	PG_TRY();
 	{
-		check_resumed(query);
+		/* Else there is nothing left to run but triggers. */
+		if (query->estate->es_auxmodifytables != NIL)
+			check_resumed(query);
 		if (prev_ExecutorFinish)
 			prev_ExecutorFinish(query);
 		else
