@@ -34,6 +34,27 @@ kcf_reason_name(KcfReason reason)
 	return reason_names[reason];
 }
 
+KcfReason
+kcf_reason_of_sqlstate(int sqlstate)
+{
+	switch (sqlstate)
+	{
+		case ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE:
+			return KCF_REASON_RANGE;
+		case ERRCODE_CHARACTER_NOT_IN_REPERTOIRE:
+		case ERRCODE_UNTRANSLATABLE_CHARACTER:
+			return KCF_REASON_ENCODING;
+		case ERRCODE_CHECK_VIOLATION:
+			return KCF_REASON_CHECK;
+		case ERRCODE_NOT_NULL_VIOLATION:
+			return KCF_REASON_NOT_NULL;
+		case ERRCODE_PROGRAM_LIMIT_EXCEEDED:
+			return KCF_REASON_TOO_LARGE;
+		default:
+			return KCF_REASON_CONVERT;
+	}
+}
+
 static KcfConvertKind
 kind_of(Oid typid, int32 typmod)
 {

@@ -43,6 +43,8 @@ typedef struct KcfFault
 } KcfFault;
 
 extern const char *kcf_reason_name(KcfReason reason);
+/* Of an error that a type's function raised. */
+extern KcfReason kcf_reason_of_sqlstate(int sqlstate);
 
 /* How to make values of one type. Holds caches, none of which an error can leave half done. */
 typedef struct KcfConverter KcfConverter;

@@ -14,6 +14,7 @@
 #include "codec.h"
 
 #include "access/tupdesc.h"
+#include "compat.h"
 #include "fmgr.h"
 
 typedef enum KcfConvertKind
@@ -72,12 +73,15 @@ struct KcfConverter
 /* codec.c: an integer in the width of the kind */
 extern KcfReason kcf_integer(KcfConvertKind kind, const char *p, size_t len, Datum *value,
 							 bool *odd);
-/* The input function, always. */
-extern Datum kcf_input(KcfConverter *conv, const char *text, size_t len);
 
 /* codec_time.c: false: not in the one usual form, let the input function see */
 extern bool kcf_parse_date(const char *p, size_t len, Datum *value);
 extern bool kcf_parse_timestamp(const char *p, size_t len, bool with_zone, Datum *value);
+
+#ifdef KCF_NO_SOFT_ERRORS
+/* Would the input function of date, timestamp or timestamptz raise an error? */
+extern bool kcf_time_is_refused(const char *text, bool date);
+#endif
 
 /* codec_jsonb.c: jsonb of a value that kcf_json_scan has accepted */
 extern KcfReason kcf_jsonb(const KcfJsonSlice *slice, Datum *value);

@@ -23,12 +23,12 @@
 /* Keeps every length and count within jsonb's limits without looking at them. */
 #define MAX_BYTES (8 * 1024 * 1024)
 
-typedef struct Buffer
+typedef struct Writer
 {
 	char *data;
 	Size len;
 	Size room;
-} Buffer;
+} Writer;
 
 typedef struct Member
 {
@@ -38,7 +38,7 @@ typedef struct Member
 } Member;
 
 static inline void
-reserve(Buffer *buf, Size n)
+reserve(Writer *buf, Size n)
 {
 	if (buf->len + n > buf->room)
 	{
@@ -48,7 +48,7 @@ reserve(Buffer *buf, Size n)
 }
 
 static inline void
-append(Buffer *buf, const char *data, Size n)
+append(Writer *buf, const char *data, Size n)
 {
 	reserve(buf, n);
 	memcpy(buf->data + buf->len, data, n);
@@ -57,7 +57,7 @@ append(Buffer *buf, const char *data, Size n)
 
 /* Numbers and containers lie on multiples of four; the padding counts as theirs. */
 static inline void
-pad(Buffer *buf)
+pad(Writer *buf)
 {
 	reserve(buf, 4);
 	while (buf->len % 4 != 0)
@@ -65,7 +65,7 @@ pad(Buffer *buf)
 }
 
 static inline void
-set_entry(Buffer *buf, Size at, int i, uint32 type, Size len, Size total)
+set_entry(Writer *buf, Size at, int i, uint32 type, Size len, Size total)
 {
 	JEntry entry =
 		i % JB_OFFSET_STRIDE == 0 ? type | JENTRY_HAS_OFF | (uint32) total : type | (uint32) len;
@@ -120,11 +120,11 @@ sort_members(Member *members, int n)
 	return true;
 }
 
-static KcfReason write_container(Buffer *buf, const KcfJsonSlice *slice, int level);
+static KcfReason write_container(Writer *buf, const KcfJsonSlice *slice, int level);
 
 /* The value, padding included, and its type for the entry. */
 static KcfReason
-write_value(Buffer *buf, const KcfJsonSlice *slice, int level, uint32 *type)
+write_value(Writer *buf, const KcfJsonSlice *slice, int level, uint32 *type)
 {
 	const char *text;
 	size_t len;
@@ -161,7 +161,7 @@ write_value(Buffer *buf, const KcfJsonSlice *slice, int level, uint32 *type)
 }
 
 static KcfReason
-write_array(Buffer *buf, const KcfJsonSlice *elems, int n, uint32 flags, int level)
+write_array(Writer *buf, const KcfJsonSlice *elems, int n, uint32 flags, int level)
 {
 	uint32 header = n | JB_FARRAY | flags;
 	Size entries;
@@ -187,7 +187,7 @@ write_array(Buffer *buf, const KcfJsonSlice *elems, int n, uint32 flags, int lev
 }
 
 static KcfReason
-write_object(Buffer *buf, const Member *members, int n, int level)
+write_object(Writer *buf, const Member *members, int n, int level)
 {
 	uint32 header = n | JB_FOBJECT;
 	Size entries;
@@ -220,7 +220,7 @@ write_object(Buffer *buf, const Member *members, int n, int level)
 #define FEW 32
 
 static KcfReason
-write_container(Buffer *buf, const KcfJsonSlice *slice, int level)
+write_container(Writer *buf, const KcfJsonSlice *slice, int level)
 {
 	const char *p = slice->start + 1;
 	const char *end = slice->start + slice->len;
@@ -302,7 +302,7 @@ write_container(Buffer *buf, const KcfJsonSlice *slice, int level)
 KcfReason
 kcf_jsonb(const KcfJsonSlice *slice, Datum *value)
 {
-	Buffer buf;
+	Writer buf;
 	KcfReason reason;
 	const char *text;
 	size_t len;

@@ -20,12 +20,6 @@
 #include <emmintrin.h>
 #endif
 
-Datum
-kcf_input(KcfConverter *conv, const char *text, size_t len)
-{
-	return InputFunctionCall(&conv->input, pnstrdup(text, len), conv->ioparam, conv->typmod);
-}
-
 /* An ASCII character that input functions skip around numbers. */
 static inline bool
 is_space(char c)
@@ -276,6 +270,44 @@ find_label(KcfConverter *conv, const char *text, size_t len, Datum *value)
 
 /* ---- all types ---- */
 
+/* Can no number, infinity or NaN begin like this? */
+static bool
+is_no_number(const char *text, size_t len)
+{
+	while (len > 0 && is_space(*text))
+		text++, len--;
+	return len == 0 || strchr("0123456789.+-iInN", *text) == NULL;
+}
+
+/* By the input function. */
+static KcfReason
+convert_by_input(KcfConverter *conv, const char *text, size_t len, Datum *value)
+{
+	char *string = pnstrdup(text, len);
+	int sqlstate;
+
+#ifdef KCF_NO_SOFT_ERRORS
+	switch (conv->kind)
+	{
+		case KCF_CONVERT_DATE:
+		case KCF_CONVERT_TIMESTAMP:
+		case KCF_CONVERT_TIMESTAMPTZ:
+			if (kcf_time_is_refused(string, conv->kind == KCF_CONVERT_DATE))
+				return KCF_REASON_CONVERT;
+			break;
+		case KCF_CONVERT_NUMERIC:
+		case KCF_CONVERT_FLOAT8:
+			if (is_no_number(text, len))
+				return KCF_REASON_CONVERT;
+			break;
+		default:
+			break;
+	}
+#endif
+	sqlstate = kcf_soft_input(&conv->input, string, conv->ioparam, conv->typmod, value);
+	return sqlstate == 0 ? KCF_OK : kcf_reason_of_sqlstate(sqlstate);
+}
+
 KcfReason
 kcf_convert_text(KcfConverter *conv, const char *text, size_t len, Datum *value)
 {
@@ -341,6 +373,5 @@ kcf_convert_text(KcfConverter *conv, const char *text, size_t len, Datum *value)
 		default:
 			break;
 	}
-	*value = kcf_input(conv, text, len);
-	return KCF_OK;
+	return convert_by_input(conv, text, len, value);
 }

@@ -141,3 +141,27 @@ kcf_parse_timestamp(const char *p, size_t len, bool with_zone, Datum *value)
 	*value = TimestampTzGetDatum(micros);
 	return true;
 }
+
+#ifdef KCF_NO_SOFT_ERRORS
+/*
+ * What is not of the one form is first shown to the server's parser, which gives a code: a topic full of
+ * times that are none (milliseconds, for example) should not cost an error each.
+ */
+bool
+kcf_time_is_refused(const char *text, bool date)
+{
+	char work[MAXDATELEN + MAXDATEFIELDS];
+	char *field[MAXDATEFIELDS];
+	int type[MAXDATEFIELDS];
+	int nfields;
+	int dtype;
+	struct pg_tm tm;
+	fsec_t fsec;
+	int zone;
+
+	if (ParseDateTime(text, work, date ? MAXDATELEN + 1 : sizeof(work), field, type, MAXDATEFIELDS,
+					  &nfields) != 0)
+		return true;
+	return DecodeDateTime(field, type, nfields, &dtype, &tm, &fsec, &zone) != 0;
+}
+#endif

@@ -14,7 +14,11 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_foreign_server.h"
+#include "fmgr.h"
 #include "funcapi.h"
+#if PG_VERSION_NUM >= 160000
+#include "nodes/miscnodes.h"
+#endif
 #include "utils/acl.h"
 
 #if PG_VERSION_NUM < 150000
@@ -58,6 +62,38 @@
 #define kcf_estimate_array_length(root, array) estimate_array_length(root, array)
 #else
 #define kcf_estimate_array_length(root, array) estimate_array_length(array)
+#endif
+
+/*
+ * A type's input function; 0, or the SQLSTATE of what it said. Before 16 nothing but ereport can say so, and
+ * KCF_NO_SOFT_ERRORS asks for a look beforehand where that is cheap.
+ */
+#if PG_VERSION_NUM >= 160000
+static inline int
+kcf_soft_input(FmgrInfo *function, char *text, Oid ioparam, int32 typmod, Datum *value)
+{
+	ErrorSaveContext escontext = { T_ErrorSaveContext };
+
+	escontext.details_wanted = true;
+	if (InputFunctionCallSafe(function, text, ioparam, typmod, (Node *) &escontext, value))
+		return 0;
+	return escontext.error_data->sqlerrcode;
+}
+#else
+#define KCF_NO_SOFT_ERRORS
+static inline int
+kcf_soft_input(FmgrInfo *function, char *text, Oid ioparam, int32 typmod, Datum *value)
+{
+	*value = InputFunctionCall(function, text, ioparam, typmod);
+	return 0;
+}
+#endif
+
+/* 18 has constraints that are not enforced. */
+#if PG_VERSION_NUM >= 180000
+#define kcf_check_is_enforced(check) ((check)->ccenforced)
+#else
+#define kcf_check_is_enforced(check) true
 #endif
 
 /* The server's name of the version it was compiled with, for kafka_cache.settings(). */

@@ -16,6 +16,8 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "common/int.h"
+#include "compat.h"
+#include "common/int.h"
 #include "executor/executor.h"
 #include "mb/pg_wchar.h"
 #include "optimizer/optimizer.h"
@@ -125,11 +127,15 @@ create_checks(KcfRowmap *map)
 	map->checks = palloc0(sizeof(KcfCheck) * constr->num_check);
 	for (int i = 0; i < constr->num_check; i++)
 	{
-		map->checks[i].name = constr->check[i].ccname;
-		map->checks[i].state =
-			ExecPrepareExpr((Expr *) stringToNode(constr->check[i].ccbin), estate);
+		ConstrCheck *check = &constr->check[i];
+
+		if (!kcf_check_is_enforced(check))
+			continue;
+		map->checks[map->nchecks].name = check->ccname;
+		map->checks[map->nchecks].state =
+			ExecPrepareExpr((Expr *) stringToNode(check->ccbin), estate);
+		map->nchecks++;
 	}
-	map->nchecks = constr->num_check;
 }
 
 KcfRowmap *
@@ -510,7 +516,7 @@ kcf_rowmap_classify(KcfRowmap *map, const ErrorData *edata, KcfFault *fault)
 {
 	AttrNumber column = map->column;
 	const char *sqlstate = unpack_sql_state(edata->sqlerrcode);
-	KcfReason reason = KCF_REASON_CONVERT;
+	KcfReason reason;
 	const char *type = "";
 
 	if (edata->elevel > ERROR)
@@ -532,27 +538,12 @@ kcf_rowmap_classify(KcfRowmap *map, const ErrorData *edata, KcfFault *fault)
 		case ERRCODE_DATA_CORRUPTED:
 		case ERRCODE_INDEX_CORRUPTED:
 			return false;
-		case ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE:
-			reason = KCF_REASON_RANGE;
-			break;
-		case ERRCODE_CHARACTER_NOT_IN_REPERTOIRE:
-		case ERRCODE_UNTRANSLATABLE_CHARACTER:
-			reason = KCF_REASON_ENCODING;
-			break;
-		case ERRCODE_CHECK_VIOLATION:
-			reason = KCF_REASON_CHECK;
-			break;
-		case ERRCODE_NOT_NULL_VIOLATION:
-			reason = KCF_REASON_NOT_NULL;
-			break;
 		case ERRCODE_STATEMENT_TOO_COMPLEX:
 			/* of the stack: the document is nested too deeply; judged before any column */
 			reason = column == 0 ? KCF_REASON_JSON : KCF_REASON_CONVERT;
 			break;
-		case ERRCODE_PROGRAM_LIMIT_EXCEEDED:
-			reason = KCF_REASON_TOO_LARGE;
-			break;
 		default:
+			reason = kcf_reason_of_sqlstate(edata->sqlerrcode);
 			break;
 	}
 	if (map->check != NULL)
