@@ -82,10 +82,22 @@ producer_new(const char *brokers, const char *const *settings)
 	return rk;
 }
 
+static void
+refresh_topic(rd_kafka_t *rk, const char *name)
+{
+	const struct rd_kafka_metadata *md;
+	rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, name, NULL);
+
+	if (rd_kafka_metadata(rk, 0, topic, &md, 1000) == RD_KAFKA_RESP_ERR_NO_ERROR)
+		rd_kafka_metadata_destroy(md);
+	rd_kafka_topic_destroy(topic);
+}
+
 static rd_kafka_resp_err_t
 send_record(rd_kafka_t *rk, const char *topic, const Record *rec, Delivery *delivery)
 {
 	rd_kafka_resp_err_t err;
+	int refreshes = 50;
 
 	for (;;)
 	{
@@ -103,7 +115,10 @@ send_record(rd_kafka_t *rk, const char *topic, const Record *rec, Delivery *deli
 		}
 		if (headers)
 			rd_kafka_headers_destroy(headers);
-		if (err != RD_KAFKA_RESP_ERR__QUEUE_FULL)
+		/* A topic may have grown, or be a new one of its name, since this client last asked. */
+		if (err == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION && refreshes-- > 0)
+			refresh_topic(rk, topic);
+		else if (err != RD_KAFKA_RESP_ERR__QUEUE_FULL)
 			return err;
 		rd_kafka_poll(rk, 100);
 	}
