@@ -11,7 +11,6 @@
 #include "errlog.h"
 
 #include "guc.h"
-#include "rowmap.h"
 
 #include "storage/shmem.h"
 
@@ -265,7 +264,6 @@ kcf_errlog_clear(KcfErrorLog *log)
 bool
 kcf_errlog_add(KcfErrorLog *log, const KcfErrorEntry *entry)
 {
-	bool keyless = !has_identity(entry->identity) || entry->reason == KCF_REASON_KEY;
 	int32 i = NONE;
 	bool full;
 
@@ -286,10 +284,10 @@ kcf_errlog_add(KcfErrorLog *log, const KcfErrorEntry *entry)
 	log->free = log->slots[i].older;
 	log->slots[i].entry = *entry;
 	log->slots[i].used = true;
-	log->slots[i].keyless = keyless;
+	log->slots[i].keyless = entry->bad_key;
 	if (has_identity(entry->identity))
 		log->index[find_place(log, entry->identity)] = i;
-	if (keyless)
+	if (entry->bad_key)
 		link_newest(log, i);
 	pg_atomic_fetch_add_u32(&log->count, 1);
 	LWLockRelease(&log->lock);

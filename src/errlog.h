@@ -30,6 +30,7 @@ typedef struct KcfErrorEntry
 	int32 partition;
 	int16 column; /* attribute number, 0: none */
 	int16 reason; /* KcfReason of rowmap.h */
+	bool bad_key; /* identity is that of raw bytes, or none */
 	char text[160];
 } KcfErrorEntry;
 

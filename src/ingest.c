@@ -161,6 +161,13 @@ passed(KcfIngest *ingest, const KcfRecord *record, int64 *counter)
 	progress->next[record->partition] = record->offset + 1;
 }
 
+/* A key that nobody can read; who it is, only its bytes tell. */
+static inline bool
+has_bad_key(const Work *work)
+{
+	return work->reason != KCF_OK && work->spooled->record.key.data != NULL;
+}
+
 /* Who this key is to the error log. */
 static void
 identify(const Work *work, uint64 identity[2])
@@ -172,7 +179,7 @@ identify(const Work *work, uint64 identity[2])
 		identity[0] = work->key.hash;
 		identity[1] = 1;
 	}
-	else if (work->reason == KCF_REASON_KEY && raw->data)
+	else if (has_bad_key(work))
 	{
 		identity[0] = hash_bytes_extended((const unsigned char *) raw->data, raw->len, 0);
 		identity[1] =
@@ -209,6 +216,7 @@ list_fault(KcfIngest *ingest, const Work *work, const KcfFault *fault)
 		entry.partition = record->partition;
 		entry.column = fault->column;
 		entry.reason = fault->reason;
+		entry.bad_key = work->reason != KCF_OK;
 		strlcpy(entry.text, fault->message, sizeof(entry.text));
 		kcf_errlog_add(ingest->errors, &entry);
 	}
@@ -328,7 +336,7 @@ apply(KcfIngest *ingest, Work *work)
 				 record->value.len);
 		return apply_fault(ingest, work, &fault);
 	}
-	if (work->reason == KCF_REASON_KEY && record->value.data == NULL)
+	if (has_bad_key(work) && record->value.data == NULL)
 	{
 		/* It ends what nobody could read; there was no row. */
 		heal(ingest, work);
