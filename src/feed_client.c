@@ -19,6 +19,8 @@
 #define AUTH_RETRY SECONDS(60)
 /* A topic that is not there is asked for again after 1 s, 2 s … */
 #define MISSING_MAX_MS 10000
+/* A new client may take so long to learn of the partitions that it was told to fetch. */
+#define KNOWN_PATIENCE SECONDS(5)
 /* Unreadable data is fetched again after that. */
 #define BAD_DATA_RETRY SECONDS(1)
 #define BAD_DATA_MAX_RETRY SECONDS(60)
@@ -125,7 +127,7 @@ static void
 start_partitions(KcfFeed *feed)
 {
 	for (int i = 0; i < feed->progress.npartitions; i++)
-		if (!feed->partitions[i].started)
+		if (!feed->partitions[i].started && !feed->partitions[i].missing && !feed->spoilt[0])
 			kcf_feed_start(feed, i);
 }
 
@@ -202,7 +204,7 @@ kcf_feed_disconnect(KcfFeed *feed)
 	feed->kafka = NULL;
 	feed->pulling = false;
 	for (int i = 0; i < feed->progress.npartitions; i++)
-		feed->partitions[i].started = false;
+		feed->partitions[i].started = feed->partitions[i].known = false;
 }
 
 /* ---- what comes with the records ----------------------------------------------------------- */
@@ -281,8 +283,7 @@ partition_fault(KcfFeed *feed, const KcfSpooled *spooled)
 			break;
 		case KCF_KAFKA_NO_TOPIC:
 		case KCF_KAFKA_NO_PARTITION:
-			feed->partitions[partition].missing = true;
-			feed->topic_missing = true;
+			/* Seen with the statistics: look_missing(). */
 			break;
 		case KCF_KAFKA_AUTH:
 			refused(feed, &fault);
@@ -377,6 +378,22 @@ look_beyond(KcfFeed *feed, int32 partition, const KcfPartitionStats *stats)
 					   partition, stats->high, feed->progress.next[partition]);
 }
 
+/*
+ * The cluster does not have this partition. The library reports that in no other way, and would go on
+ * by itself in whatever comes by this name: so the fetching is ended.
+ */
+static void
+look_missing(KcfFeed *feed, int32 partition)
+{
+	FeedPartition *p = &feed->partitions[partition];
+
+	if (p->missing || (!p->known && feed->now - feed->connected_at < KNOWN_PATIENCE) ||
+		kcf_kafka_stats(feed->kafka)->brokers_up == 0)
+		return;
+	p->missing = true;
+	kcf_kafka_stop(feed->kafka, partition);
+}
+
 static void
 partition_stats(KcfFeed *feed, int32 partition, const KcfPartitionStats *stats, int nactive)
 {
@@ -384,7 +401,11 @@ partition_stats(KcfFeed *feed, int32 partition, const KcfPartitionStats *stats, 
 	bool drained = stats->queued == 0 && kcf_spool_empty(feed->spool) && !feed->pulling;
 
 	if (!stats->known)
+	{
+		look_missing(feed, partition);
 		return;
+	}
+	p->known = true;
 	if (p->missing)
 	{
 		/* A topic does not come back, another one by its name does. */
@@ -424,27 +445,31 @@ static void
 read_stats(KcfFeed *feed)
 {
 	const KcfKafkaStats *stats = kcf_kafka_stats(feed->kafka);
-	int n = Min(stats->npartitions, feed->progress.npartitions);
+	int n = feed->progress.npartitions;
 	bool missing = false;
 	int nactive = 0;
 
-	/* Partitions that were added. Those that are not there any more leave a topic that is not ours. */
-	if (stats->known > feed->progress.npartitions && kcf_feed_set_count(feed, stats->known))
-	{
-		feed->topic_missing = false;
-		start_partitions(feed);
-	}
 	if (stats->brokers_up > 0 && feed->fault.error == KCF_KAFKA_UNREACHABLE)
 		feed->fault.error = KCF_KAFKA_OK;
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < Min(n, stats->npartitions); i++)
 		nactive += stats->partitions[i].active ? 1 : 0;
 	for (int i = 0; i < n; i++)
-		partition_stats(feed, i, &stats->partitions[i], nactive);
+	{
+		if (i < stats->npartitions)
+			partition_stats(feed, i, &stats->partitions[i], nactive);
+		else
+			look_missing(feed, i);
+	}
 	for (int i = 0; i < feed->progress.npartitions; i++)
 		missing |= feed->partitions[i].missing;
 	if (feed->progress.npartitions > 0)
 		feed->topic_missing = missing;
-	else if (stats->brokers_up > 0)
+
+	/* Partitions that were added; but not to those of a topic that is gone. */
+	if (stats->known > feed->progress.npartitions && !missing && !feed->spoilt[0] &&
+		kcf_feed_set_count(feed, stats->known))
+		start_partitions(feed);
+	if (feed->progress.npartitions == 0 && stats->brokers_up > 0)
 		feed->discover_at = Min(feed->discover_at, feed->now + SECONDS(1));
 }
 

@@ -31,6 +31,7 @@ typedef struct FeedPartition
 	TimestampTz contact; /* when its broker was last heard of */
 	TimestampTz moved;   /* when the position last changed, or the fetching was started */
 	bool started;
+	bool known;           /* the cluster has had it since the client was made */
 	bool missing;         /* the cluster says that there is no such partition */
 	int bad_tries;        /* in a row, at the same offset */
 	int64 bad_base;       /* where the unreadable batch begins */
