@@ -2,7 +2,7 @@
  * rowmap.h
  *		Record to row: from bytes to the Datums of a table's columns.
  *
- * Process:  consumer, in a transaction, as the table's owner (the caller switches, also for create).
+ * Process:  consumer, in a transaction, as the table's owner (the caller switches).
  * Locks:    none.
  * Memory:   Datums in CurrentMemoryContext, or pointing into the record; the caller resets it per batch.
  * Errors:   what our code finds is a reason; what PostgreSQL's functions raise propagates by ereport

@@ -144,6 +144,17 @@ my $told = $d->fault('checked', 'k', '{"b":"canary"}');
 like($told, qr/^check -: check constraint "seen" could not be evaluated \(SQLSTATE P0001\)$/, 'an error within a check');
 unlike($told, qr/canary/, '... is told without its message');
 
+# --- preparing a check is the owner's business as well: functions of constants run then
+$d->sql(q{
+	CREATE ROLE owner;
+	GRANT USAGE ON FOREIGN SERVER kafka TO owner;
+	GRANT CREATE ON SCHEMA public TO owner;
+	SET ROLE owner;
+	CREATE FUNCTION owned(int) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$BEGIN RETURN current_user = 'owner'; END$$;
+});
+$d->sql(q{SET ROLE owner; CREATE FOREIGN TABLE of_owner (k text OPTIONS (key 'true'), a int, CHECK (owned(1))) SERVER kafka});
+is_row('of_owner', '{"a":1}', '(key,1)', 'a check is prepared as the owner');
+
 # --- no message says what the value was
 foreach my $case ([ 'typed', '{"ts":"canary"}' ], [ 'typed', '{"by":"\\\\xcanary"}' ], [ 'typed', '{"f8":"canary"}' ],
 	[ 'typed', '{"m":"canary"}' ], [ 'typed', '{"arr":"canary"}' ], [ 'typed', '{"p":"canary"}' ], [ 't', '{"canary' ],
@@ -252,6 +263,15 @@ is(reason($l->fault('t', 'k', '{"a":"\u20ac"}')), 'encoding a', '... escaped');
 is(reason($l->fault('t', 'k', '{"c":["\u20ac"]}')), 'encoding c', '... within jsonb');
 is($l->fault('t', 'k', qq({"zz":"\xe2\x82\xac"})), '', '... is ignored where nobody maps it');
 is(reason($l->fault('t', "\xe2\x82\xac", '{}')), 'encoding k', '... in a key');
+
+# --- a database that does not know its encoding: bytes pass, characters that must be made do not
+$node->safe_psql('postgres', q{CREATE DATABASE ascii ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0});
+my $a = KafkaCache::Decoder->new($node, 'ascii');
+$a->table('t', "$key, a text, c jsonb");
+is($a->row('t', "\xc3\xa9", qq({"a":"\xe2\x82\xac","c":["\xc3\xa9"]})), qq{(\xc3\xa9,\xe2\x82\xac,"[""\xc3\xa9""]")}, 'bytes as they are');
+is(reason($a->fault('t', 'k', '{"a":"\u20ac"}')), 'encoding a', 'an escaped character');
+is(reason($a->fault('t', 'k', '{"c":["\u20ac"]}')), 'encoding c', '... within jsonb');
+is($a->row('t', 'k', '{"a":"\u0041\n"}'), "(k,\"A\n\",)", 'an escaped character of ASCII');
 
 $node->stop;
 done_testing();
