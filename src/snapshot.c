@@ -372,7 +372,7 @@ kcf_snapshot_acquire(EState *estate)
 		unhold_pin();
 		if (state->lost)
 			report_lost(state);
-		kcf_scope_check(&scope, state->seqs, state->taken_at);
+		kcf_scope_check(&scope, state->seqs);
 	}
 	else if (IsParallelWorker() && (depth == 0 || fixed || key == worker_key))
 	{
@@ -425,7 +425,7 @@ kcf_snapshot_view(const KcfSnapshot *snapshot, Oid relid, KcfView *view)
 	KcfScope scope = { .relid = relid };
 
 	if (!kcf_relation_view(relid, snapshot->state->seqs, view))
-		kcf_scope_check(&scope, snapshot->state->seqs, snapshot->state->taken_at);
+		kcf_scope_check(&scope, snapshot->state->seqs);
 }
 
 /* ---- ends of transactions, subtransactions and portals ---- */

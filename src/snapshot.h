@@ -29,7 +29,7 @@ typedef struct KcfView
 	bool partial;
 } KcfView;
 
-/* Waits for all cached tables of the statement's range table, then pins. Reference counted. */
+/* Waits for all cached tables of the statement's plan, then pins. Reference counted. */
 extern KcfSnapshot *kcf_snapshot_acquire(EState *estate);
 /* The same outside of a statement, for one table; never shared. */
 extern KcfSnapshot *kcf_snapshot_acquire_relation(Oid relid);

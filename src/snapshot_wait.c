@@ -14,8 +14,6 @@
 #include "registry.h"
 
 #include "access/relation.h"
-#include "catalog/pg_class.h"
-#include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "parser/parsetree.h"
 #include "storage/latch.h"
@@ -30,34 +28,85 @@
 
 typedef bool (*Visit)(Oid relid, void *arg);
 
+typedef struct Walk
+{
+	const KcfScope *scope;
+	Visit visit;
+	void *arg;
+	Oid stopped_at;
+} Walk;
+
+static bool visit_plan(Walk *walk, Plan *plan);
+
+static bool
+visit_plans(Walk *walk, List *plans)
+{
+	ListCell *lc;
+
+	foreach (lc, plans)
+	{
+		if (!visit_plan(walk, lfirst(lc)))
+			return false;
+	}
+	return true;
+}
+
+static bool
+visit_scan(Walk *walk, ForeignScan *scan)
+{
+	Oid relid;
+
+	if (scan->scan.scanrelid == 0)
+		return true;
+	relid = rt_fetch(scan->scan.scanrelid, walk->scope->estate->es_range_table)->relid;
+	if (!kcf_catalog_is_ours(relid) || walk->visit(relid, walk->arg))
+		return true;
+	walk->stopped_at = relid;
+	return false;
+}
+
+/*
+ * The scans of the plan, not the tables of the query: one whose join was removed is not read, nor is
+ * the target of an INSERT.
+ */
+static bool
+visit_plan(Walk *walk, Plan *plan)
+{
+	if (plan == NULL)
+		return true;
+	switch (nodeTag(plan))
+	{
+		case T_ForeignScan:
+			if (!visit_scan(walk, (ForeignScan *) plan))
+				return false;
+			break;
+		case T_Append:
+			return visit_plans(walk, ((Append *) plan)->appendplans);
+		case T_MergeAppend:
+			return visit_plans(walk, ((MergeAppend *) plan)->mergeplans);
+		case T_SubqueryScan:
+			return visit_plan(walk, ((SubqueryScan *) plan)->subplan);
+		case T_CustomScan:
+			if (!visit_plans(walk, ((CustomScan *) plan)->custom_plans))
+				return false;
+			break;
+		default:
+			break;
+	}
+	return visit_plan(walk, plan->lefttree) && visit_plan(walk, plan->righttree);
+}
+
 /* Visit the scope's cached tables until one returns false; that one's OID, or InvalidOid. */
 static Oid
 visit_tables(const KcfScope *scope, Visit visit, void *arg)
 {
-	PlannedStmt *stmt;
-	ListCell *lc;
-	int rti = 0;
+	Walk walk = { scope, visit, arg, InvalidOid };
 
 	if (OidIsValid(scope->relid) && !visit(scope->relid, arg))
 		return scope->relid;
-	if (scope->estate == NULL)
-		return InvalidOid;
-
-	stmt = scope->estate->es_plannedstmt;
-	foreach (lc, scope->estate->es_range_table)
-	{
-		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
-
-		rti++;
-		if (rte->rtekind != RTE_RELATION || rte->relkind != RELKIND_FOREIGN_TABLE)
-			continue;
-		/* The target of an INSERT is not read. */
-		if (stmt && stmt->commandType == CMD_INSERT && list_member_int(stmt->resultRelations, rti))
-			continue;
-		if (kcf_catalog_is_ours(rte->relid) && !visit(rte->relid, arg))
-			return rte->relid;
-	}
-	return InvalidOid;
+	if (scope->estate && visit_plan(&walk, scope->estate->es_plannedstmt->planTree))
+		(void) visit_plans(&walk, scope->estate->es_plannedstmt->subplans);
+	return walk.stopped_at;
 }
 
 /* ---- what is there ---- */
@@ -353,7 +402,7 @@ kcf_scope_readable(const KcfScope *scope, const KcfSeq *seqs)
 }
 
 void
-kcf_scope_check(const KcfScope *scope, const KcfSeq *seqs, TimestampTz taken_at)
+kcf_scope_check(const KcfScope *scope, const KcfSeq *seqs)
 {
 	Oid relid = visit_tables(scope, is_readable, (void *) seqs);
 
@@ -364,9 +413,7 @@ kcf_scope_check(const KcfScope *scope, const KcfSeq *seqs, TimestampTz taken_at)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("cached table \"%s\" is not part of this snapshot", get_rel_name(relid)),
-				 errdetail("It was loaded after the snapshot of the cached tables had been taken, "
-						   "%ld ms ago.",
-						   (long) ((GetCurrentTimestamp() - taken_at) / 1000)),
+				 errdetail("It was loaded after the snapshot of the cached tables had been taken."),
 				 errhint("Run the transaction again.")));
 	}
 	check_staleness(scope);

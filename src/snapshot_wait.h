@@ -28,7 +28,7 @@ extern int kcf_scope_wait(const KcfScope *scope, TimestampTz *deadline);
 /* Under a pin: can all be read at these sequences? */
 extern bool kcf_scope_readable(const KcfScope *scope, const KcfSeq *seqs);
 /* The same, ereports. For a state that stands already: waiting would not help. */
-extern void kcf_scope_check(const KcfScope *scope, const KcfSeq *seqs, TimestampTz taken_at);
+extern void kcf_scope_check(const KcfScope *scope, const KcfSeq *seqs);
 /* What is there of a table at these sequences; false: nothing that could be read. */
 extern bool kcf_relation_view(Oid relid, const KcfSeq *seqs, KcfView *view);
 
