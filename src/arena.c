@@ -10,6 +10,8 @@
  */
 #include "postgres.h"
 
+#include <sys/mman.h>
+
 #include "arena.h"
 #include "guc.h"
 #include "miscadmin.h"
@@ -122,6 +124,15 @@ kcf_arena_free(KcfAccount *account, void *ptr, Size size)
 	dsa_free(area, (dsa_pointer) ((char *) ptr - arena->base));
 	pg_atomic_fetch_sub_u64(&account->bytes, bytes);
 	pg_atomic_fetch_sub_u64(&arena->used, bytes);
+}
+
+void
+kcf_arena_populate(void *ptr, Size size)
+{
+#ifdef MADV_POPULATE_WRITE
+	/* a hint: kernels before 5.14 do not know it */
+	(void) madvise(ptr, size, MADV_POPULATE_WRITE);
+#endif
 }
 
 Size

@@ -25,11 +25,16 @@ extern void kcf_arena_shmem_init(void);
 /* Attach this process (idempotent; the first use does it too). */
 extern void kcf_arena_attach(void);
 /*
- * NULL: over the account's limit, or the arena is full. Contents are undefined. A block of more than 8 kB lies at
- * a multiple of 4 kB.
+ * NULL: over the account's limit, or the arena is full. Contents are undefined. A block of more
+ * than 8 kB lies at a multiple of 4 kB.
  */
 extern void *kcf_arena_alloc(KcfAccount *account, Size size);
 extern void kcf_arena_free(KcfAccount *account, void *ptr, Size size);
+/*
+ * Touch the pages of a part of a block at once, which is cheaper than one by one. For what is
+ * going to be filled anyway; ptr lies at a multiple of 4 kB.
+ */
+extern void kcf_arena_populate(void *ptr, Size size);
 /* For views: total size of the arena and bytes handed out. */
 extern Size kcf_arena_size(void);
 extern Size kcf_arena_used(void);

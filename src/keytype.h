@@ -2,10 +2,9 @@
  * keytype.h
  *		Identity of a key: hashing and equality of the key columns, by their types' own rules.
  *
- * Process:  consumers and backends.
- * Locks:    none.
- * Memory:   a KcfKeyType lives in the context given to kcf_keytype_init.
- * Errors:   init ereports when a type has no hash operator class; hashing and comparing a type other
+ * Process: consumers and backends. Locks: none. Memory: a KcfKeyType lives in the context given
+ * to kcf_keytype_init. Errors: init ereports when a type has no hash operator class; hashing and
+ * comparing a type other
  *           than the inlined ones may ereport as that type's functions do.
  * Waits:    never.
  */
@@ -54,8 +53,8 @@ typedef struct KcfKeyType
 extern void kcf_keytype_init(KcfKeyType *key, TupleDesc desc, const AttrNumber *attnums, int nkeys,
 							 MemoryContext mcxt);
 /*
- * The same answer for all keys that are equal by their types' "=", in every process of this server run; not
- * to be kept beyond it.
+ * The same answer for all keys that are equal by their types' "=", in every process of this
+ * server run; not to be kept beyond it.
  */
 extern uint64 kcf_key_hash(const KcfKeyType *key, const Datum *values);
 /* Are the key columns of this tuple equal to these? Key columns are never null. */

@@ -2,18 +2,17 @@
  * pins.h
  *		Published sequences (clocks) of the consumers and the pins of those who read.
  *
- * Process:  a consumer owns one clock; every backend owns one pin slot (its PGPROC's number).
- * Locks:    none; atomics.
- * Memory:   fixed, main shared memory.
- * Errors:   kcf_pin_of_leader ereports 72000 when the leader's pin was revoked; nothing else throws.
- * Waits:    never.
+ * Process: a consumer owns one clock; every backend owns one pin slot (its PGPROC's number).
+ * Locks: none; atomics. Memory: fixed, main shared memory. Errors: kcf_pin_of_leader ereports
+ * 72000 when the leader's pin was revoked; nothing else throws. Waits: never.
  *
- * A pin is a vector: for each clock of the backend's database the oldest sequence that the backend may still
- * read. A writer frees only what died at or before the least pinned sequence of its clock.
+ * A pin is a vector: for each clock of the backend's database the oldest sequence that the
+ * backend may still read. A writer frees only what died at or before the least pinned sequence of
+ * its clock.
  *
- * Revocation: a pin older than kafka_cache.max_pin_age that stands in the way of memory. While its backend is
- * outside the executor (idle) the writer takes it away at once; while it runs the pin is only doomed, and the
- * backend gives up what it can itself, at its next row.
+ * Revocation: a pin older than kafka_cache.max_pin_age that stands in the way of memory. While
+ * its backend is outside the executor (idle) the writer takes it away at once; while it runs the
+ * pin is only doomed, and the backend gives up what it can itself, at its next row.
  */
 #ifndef KCF_PINS_H
 #define KCF_PINS_H
@@ -52,9 +51,10 @@ extern void kcf_pin_release(void);
 /* Transaction end: released, and out of the executor, however an error left it. */
 extern void kcf_pin_reset(void);
 /*
- * Parallel query. The leader shows the vector of the statement whose workers it may start (NULL: no more); it is
- * not its pin, which may be older. A worker pins that vector in its own slot: set it, full barrier, then see that
- * the leader still shows the same and has a pin that is neither revoked nor doomed (else 72000). false: it shows none.
+ * Parallel query. The leader shows the vector of the statement whose workers it may start (NULL:
+ * no more); it is not its pin, which may be older. A worker pins that vector in its own slot: set
+ * it, full barrier, then see that the leader still shows the same and has a pin that is neither
+ * revoked nor doomed (else 72000). false: it shows none.
  */
 extern void kcf_pin_show(const KcfSeq *seqs);
 extern bool kcf_pin_of_leader(KcfSeq *seqs, TimestampTz now);
@@ -62,9 +62,9 @@ extern bool kcf_pin_of_leader(KcfSeq *seqs, TimestampTz now);
 extern bool kcf_pin_enter(void);
 extern void kcf_pin_leave(void);
 /*
- * Test for each row: is this backend's pin doomed? Then it is to be moved or released soon (which clears the
- * mark); snapshot.c turns that into the error of those who read the oldest states. Points to a zero when there
- * is no slot.
+ * Test for each row: is this backend's pin doomed? Then it is to be moved or released soon (which
+ * clears the mark); snapshot.c turns that into the error of those who read the oldest states.
+ * Points to a zero when there is no slot.
  */
 extern pg_atomic_uint32 *kcf_pin_doom;
 #define kcf_pin_doomed() unlikely(pg_atomic_read_u32(kcf_pin_doom) != 0)

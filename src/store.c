@@ -17,6 +17,7 @@ kcf_store_create(KcfAccount *account)
 {
 	KcfStore *store = kcf_arena_alloc(account, sizeof(KcfStore));
 	KcfDirectory *dir;
+	int all = INT_MAX;
 
 	if (store == NULL)
 		return NULL;
@@ -31,7 +32,7 @@ kcf_store_create(KcfAccount *account)
 	dir = kcf_arena_alloc(account, kcf_directory_size(DIRECTORY_MIN));
 	if (dir == NULL)
 	{
-		kcf_index_free(store, account, store->index);
+		kcf_index_free(store, account, store->index, &all);
 		kcf_arena_free(account, store, sizeof(KcfStore));
 		return NULL;
 	}
@@ -46,6 +47,7 @@ void
 kcf_store_destroy(KcfStore *store, KcfAccount *account)
 {
 	KcfDirectory *dir = store->directory;
+	int all = INT_MAX;
 
 	for (uint32 i = 0; i < store->nslabs; i++)
 	{
@@ -59,16 +61,19 @@ kcf_store_destroy(KcfStore *store, KcfAccount *account)
 		KcfLimbo *item = store->limbo_head;
 
 		store->limbo_head = item->next;
-		kcf_limbo_free(store, account, item);
+		kcf_limbo_free(store, account, item, &all);
 	}
-	if (store->spare != NULL)
-		kcf_arena_free(account, store->spare, store->spare->size);
+	for (int i = 0; i < KCF_SPARES; i++)
+	{
+		if (store->spares[i] != NULL)
+			kcf_arena_free(account, store->spares[i], store->spares[i]->size);
+	}
 	/* an index that is being left is not in limbo yet */
 	if (store->index->old != NULL)
-		kcf_index_free(store, account, store->index->old);
-	kcf_index_free(store, account, store->index);
+		kcf_index_free(store, account, store->index->old, &all);
+	kcf_index_free(store, account, store->index, &all);
 	if (store->building != NULL)
-		kcf_index_free(store, account, store->building);
+		kcf_index_free(store, account, store->building, &all);
 	kcf_arena_free(account, dir, kcf_directory_size(dir->capacity));
 	kcf_arena_free(account, store, sizeof(KcfStore));
 }

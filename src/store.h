@@ -3,11 +3,10 @@
  *		The rows of one generation of one cached table, in shared memory: slabs of immutable row versions
  *		and a hash index of their newest ones.
  *
- * Process:  one consumer writes; any backend that holds a pin reads.
- * Locks:    none. Readers are protected by their pin (pins.h): nothing a pinned sequence can see is freed.
- * Memory:   arena, charged to the table's account.
- * Errors:   writers return a result, never throw (but: kcf_key_equals of a generic key type may). Readers likewise.
- * Waits:    never.
+ * Process: one consumer writes; any backend that holds a pin reads. Locks: none. Readers are
+ * protected by their pin (pins.h): nothing a pinned sequence can see is freed. Memory: arena,
+ * charged to the table's account. Errors: writers return a result, never throw (but:
+ * kcf_key_equals of a generic key type may). Readers likewise. Waits: never.
  */
 #ifndef KCF_STORE_H
 #define KCF_STORE_H
@@ -20,9 +19,9 @@ typedef uint64 KcfSeq;
 #define KCF_SEQ_NEVER PG_UINT64_MAX
 
 /*
- * A row version. Lies in a slab, MAXALIGNed, followed by a heap tuple (and, with KCF_ROW_RAW_KEY, by
- * a uint32 length, INTALIGNed, and the key's raw bytes). The tuple's t_choice and t_ctid, which an
- * executor slot never reads, hold birth, death and a part of the key's hash.
+ * A row version. Lies in a slab, MAXALIGNed, followed by a heap tuple (and, with KCF_ROW_RAW_KEY,
+ * by a uint32 length, INTALIGNed, and the key's raw bytes). The tuple's t_choice and t_ctid,
+ * which an executor slot never reads, hold birth, death and a part of the key's hash.
  */
 typedef struct KcfRow
 {
@@ -106,24 +105,27 @@ extern KcfPut kcf_store_put(KcfStoreWriter *writer, KcfSeq seq, const KcfRowMeta
 extern KcfPut kcf_store_delete(KcfStoreWriter *writer, KcfSeq seq, const KcfRowMeta *meta,
 							   uint64 hash, const Datum *key);
 /*
- * A slice of housekeeping after a publish (index growth, slab recycling, freeing what min_pinned no longer
- * sees), at most about budget rows moved; never longer than a millisecond. May write versions with birth
- * seq = published + 1. Returns true when there is more to do that a pin does not hinder: publish and call again
- * before going idle. A budget of four times the rows applied since the last call keeps dead rows within their
- * bound under any load.
+ * A slice of housekeeping after a publish (index growth, slab recycling, freeing what min_pinned
+ * no longer sees), at most about budget rows moved; never longer than a millisecond. May write
+ * versions with birth seq = published + 1. Returns true when there is more to do that a pin does
+ * not hinder: publish and call again before going idle. Dead rows stay within their bound under
+ * any load if calls with budgets of four rows for each row applied follow; one call does not use
+ * more than KCF_HOUSEKEEP_ROWS of it, so after a large batch call several times (no publish is
+ * needed between).
  */
+#define KCF_HOUSEKEEP_ROWS 1000
 extern bool kcf_store_housekeep(KcfStoreWriter *writer, KcfSeq published, KcfSeq min_pinned,
 								int budget);
 /* Does something wait for a pin to go? Then call housekeep again some time, even if nothing else happens. */
 extern bool kcf_store_hindered(const KcfStoreWriter *writer);
 /*
- * A first load: more dead rows are borne for its speed. Set false before the table is served and housekeep until
- * it returns false. A new store is not loading.
+ * A first load: more dead rows are borne for its speed. Set false before the table is served and
+ * housekeep until it returns false. A new store is not loading.
  */
 extern void kcf_store_set_loading(KcfStoreWriter *writer, bool loading);
 /*
- * After loading: the oldest tombstones beyond this may be forgotten, except of keys met in several partitions.
- * KCF_TOMBSTONES_ALL (how a store begins): none.
+ * After loading: the oldest tombstones beyond this may be forgotten, except of keys met in
+ * several partitions. KCF_TOMBSTONES_ALL (how a store begins): none.
  */
 #define KCF_TOMBSTONES_ALL ((Size) -1)
 extern void kcf_store_set_tombstone_limit(KcfStoreWriter *writer, Size bytes);
@@ -134,8 +136,8 @@ extern KcfRow *kcf_store_find(const KcfStore *store, const KcfKeyType *key, uint
 extern void kcf_store_stats(const KcfStore *store, KcfStoreStats *stats);
 
 /*
- * Scanning: claim slabs 0, 1, 2 … (in a parallel scan from a shared counter) and walk each. The number of
- * slabs is taken at begin, after the pin.
+ * Scanning: claim slabs 0, 1, 2 … (in a parallel scan from a shared counter) and walk each. The
+ * number of slabs is taken at begin, after the pin.
  */
 typedef struct KcfStoreScan
 {

@@ -201,24 +201,31 @@ kcf_index_create(KcfStore *store, KcfAccount *account, uint64 nslots)
 
 	if (index != NULL && !index_build(store, account, index, nslots * sizeof(uint64)))
 	{
-		kcf_index_free(store, account, index);
+		int all = INT_MAX;
+
+		kcf_index_free(store, account, index, &all);
 		return NULL;
 	}
 	return index;
 }
 
-void
-kcf_index_free(KcfStore *store, KcfAccount *account, KcfIndex *index)
+bool
+kcf_index_free(KcfStore *store, KcfAccount *account, KcfIndex *index, int *blocks)
 {
-	for (uint32 i = 0; i < index->nsegments; i++)
+	/* from the last one, so that it can be gone on with */
+	for (int i = (int) index->nsegments - 1; i >= 0; i--)
 	{
 		if (index->segments[i] == NULL)
 			continue;
+		if ((*blocks)-- <= 0)
+			return false;
 		store->index_bytes -= segment_bytes(index);
 		kcf_arena_free(account, (void *) index->segments[i], segment_bytes(index));
+		index->segments[i] = NULL;
 	}
 	store->index_bytes -= header_bytes(index->nsegments);
 	kcf_arena_free(account, index, header_bytes(index->nsegments));
+	return true;
 }
 
 /* ---- the consumer ---- */
@@ -264,28 +271,22 @@ void
 kcf_index_remove(KcfStore *store, volatile uint64 *slot)
 {
 	KcfIndex *index = store->index;
-	uint64 in_segment = (UINT64CONST(1) << index->shift) - 1;
+	Probe probe;
 
 	index->live--;
 	store->slots_live--;
-	/*
-	 * Nothing was ever probed for beyond an empty neighbor, so this one may end the run too. The
-	 * last slot of a segment does not see its neighbor.
-	 */
-	for (uint32 i = 0; i < index->nsegments; i++)
+	/* nothing was ever probed for beyond an empty neighbor, so this one may end the run too */
+	probe_begin(&probe, index, kcf_row_hash36(kcf_slot_row(*slot)));
+	while (probe.slot != slot)
+		probe_next(&probe);
+	probe_next(&probe);
+	if (*probe.slot == KCF_SLOT_EMPTY)
 	{
-		if (slot >= index->segments[i] && slot < index->segments[i] + in_segment)
-		{
-			if (slot[1] == KCF_SLOT_EMPTY)
-			{
-				*slot = KCF_SLOT_EMPTY;
-				index->used--;
-				return;
-			}
-			break;
-		}
+		*slot = KCF_SLOT_EMPTY;
+		index->used--;
 	}
-	*slot = KCF_SLOT_DELETED;
+	else
+		*slot = KCF_SLOT_DELETED;
 }
 
 /* One slot of the old index goes to the present one. */

@@ -110,7 +110,8 @@ typedef struct KcfLimbo
 #define KCF_SLAB_MAX (1024 * 1024)
 /* A row larger than this gets a slab of its own. */
 #define KCF_ROW_OWN_SLAB (KCF_SLAB_MAX / 8)
-#define KCF_BUCKETS 16
+#define KCF_BUCKETS 64
+#define KCF_SPARES 2
 
 typedef enum KcfSlabState
 {
@@ -218,7 +219,7 @@ struct KcfStore
 	KcfLimbo *limbo_tail;
 	Size limbo_bytes; /* of slabs in limbo and in the queue of the dead */
 	KcfSlab *open;
-	KcfSlab *spare; /* so that recycling can always begin */
+	KcfSlab *spares[KCF_SPARES]; /* the reserve; NULL: in use */
 	KcfSlabList buckets[KCF_BUCKETS];
 	KcfSlabList dead;
 	KcfSlabList tombs;
@@ -264,7 +265,8 @@ typedef struct KcfSeek
 } KcfSeek;
 
 extern KcfIndex *kcf_index_create(KcfStore *store, KcfAccount *account, uint64 nslots);
-extern void kcf_index_free(KcfStore *store, KcfAccount *account, KcfIndex *index);
+/* At most so many blocks, which are counted down; false: there are more. */
+extern bool kcf_index_free(KcfStore *store, KcfAccount *account, KcfIndex *index, int *blocks);
 extern KcfRow *kcf_index_find(const KcfStore *store, const KcfKeyType *key, uint64 hash,
 							  const Datum *values);
 /* May ereport as kcf_key_equals may; moves slots of an index that is being left first. */
@@ -288,10 +290,22 @@ extern bool kcf_index_work(KcfStoreWriter *writer, KcfSeq seq, Size zero_bytes, 
 /* ---- store_slab.c ---- */
 
 extern void kcf_limbo_push(KcfStore *store, KcfLimbo *item, KcfLimboKind kind, KcfSeq seq);
-extern void kcf_limbo_free(KcfStore *store, KcfAccount *account, KcfLimbo *item);
-/* Where a row of this size can be written; NULL: no room. moving: the spare slab may be used. */
-extern KcfRow *kcf_slab_reserve(KcfStoreWriter *writer, Size size, KcfSeq seq, bool moving,
+/* Likewise. */
+extern bool kcf_limbo_free(KcfStore *store, KcfAccount *account, KcfLimbo *item, int *blocks);
+/* What for? Not all may use the reserve. */
+typedef enum KcfUse
+{
+	KCF_USE_PUT,
+	KCF_USE_DELETE, /* a tombstone of a row that is there */
+	KCF_USE_MOVE
+} KcfUse;
+
+/* Where a row of this size can be written; NULL: no room. */
+extern KcfRow *kcf_slab_reserve(KcfStoreWriter *writer, Size size, KcfSeq seq, KcfUse use,
 								uint64 *page);
+/* Complete the reserve; false: no room. */
+extern bool kcf_slab_reserve_fill(KcfStoreWriter *writer, Size size);
+extern int kcf_slab_spares(const KcfStore *store);
 /* The row written there is whole. */
 extern void kcf_slab_commit(KcfStore *store, KcfRow *row, Size size);
 extern void kcf_slab_row_dead(KcfStore *store, KcfRow *row, KcfSeq seq);

@@ -20,14 +20,14 @@
  */
 #define DEAD_SHARE 20
 #define DEAD_SHARE_LOADING 100
-/* Rows moved by one call at most, bytes likewise, and tombstones forgotten. */
-#define MOVE_ROWS 2048
+/* Bytes moved by one call at most, and tombstones forgotten. */
 #define MOVE_BYTES (512 * 1024)
-#define FORGET_ROWS 2048
+#define FORGET_ROWS 1000
 /* Slots of this many rows are fetched together. */
 #define MOVE_BATCH 16
-/* Blocks given back by one call. */
-#define FREE_BLOCKS 16
+/* Blocks given back by one call, and slabs taken out of the directory. */
+#define FREE_BLOCKS 32
+#define UNLINK_SLABS 256
 /* The index's share. */
 #define WORK_ZERO (128 * 1024)
 #define WORK_SLOTS 2048
@@ -38,19 +38,21 @@ static void
 free_unseen(KcfStoreWriter *writer, KcfSeq seq, KcfSeq min_pinned)
 {
 	KcfStore *store = writer->store;
+	int blocks = FREE_BLOCKS;
 
-	for (int i = 0; i < FREE_BLOCKS && store->limbo_head != NULL; i++)
+	while (store->limbo_head != NULL && store->limbo_head->stamp <= min_pinned && blocks > 0)
 	{
 		KcfLimbo *item = store->limbo_head;
+		KcfLimbo *next = item->next;
 
-		if (item->stamp > min_pinned)
+		if (!kcf_limbo_free(store, writer->account, item, &blocks))
 			break;
-		store->limbo_head = item->next;
-		if (store->limbo_head == NULL)
+		store->limbo_head = next;
+		if (next == NULL)
 			store->limbo_tail = NULL;
-		kcf_limbo_free(store, writer->account, item);
 	}
-	while (store->dead.head != NULL && store->dead.head->max_death <= min_pinned)
+	blocks = UNLINK_SLABS;
+	while (store->dead.head != NULL && store->dead.head->max_death <= min_pinned && blocks-- > 0)
 		kcf_slab_unlink(store, store->dead.head, seq);
 }
 
@@ -113,7 +115,7 @@ move_row(KcfStoreWriter *writer, KcfRow *row, volatile uint64 *slot, KcfSeq seq)
 	Size size = kcf_row_size(row);
 	const KcfRow *prev = NULL;
 	uint64 page;
-	KcfRow *copy = kcf_slab_reserve(writer, size, seq, true, &page);
+	KcfRow *copy = kcf_slab_reserve(writer, size, seq, KCF_USE_MOVE, &page);
 
 	if (copy == NULL)
 		return false;
@@ -141,7 +143,7 @@ too_much_dead(const KcfStore *store)
 {
 	Size share = store->loading ? DEAD_SHARE_LOADING : DEAD_SHARE;
 
-	return store->full ||
+	return store->full || (kcf_slab_spares(store) < KCF_SPARES && store->open != NULL) ||
 		   store->hole_bytes > store->live_bytes / 100 * share + kcf_slab_next_size(store);
 }
 
@@ -167,7 +169,7 @@ static bool
 recycle(KcfStoreWriter *writer, KcfSeq seq, KcfSeq min_pinned, int budget)
 {
 	KcfStore *store = writer->store;
-	int moves = Max(Min(budget, MOVE_ROWS), MOVE_BATCH);
+	int moves = Max(Min(budget, KCF_HOUSEKEEP_ROWS), MOVE_BATCH);
 	int visits = 4 * moves;
 	int64 bytes = MOVE_BYTES;
 
@@ -226,6 +228,8 @@ kcf_store_housekeep(KcfStoreWriter *writer, KcfSeq published, KcfSeq min_pinned,
 	bool more;
 
 	free_unseen(writer, seq, min_pinned);
+	if (kcf_slab_spares(store) < KCF_SPARES && store->open != NULL)
+		(void) kcf_slab_reserve_fill(writer, kcf_slab_next_size(store));
 	more = kcf_index_work(writer, seq, WORK_ZERO, WORK_SLOTS);
 	if (store->tomb_bytes > store->tombstone_limit)
 		more |= forget_tombstones(writer, seq, min_pinned);

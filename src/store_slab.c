@@ -10,12 +10,17 @@
  * The size of the next slab grows with the table, from 16 kB to 1 MB: a tiny table is cheap, and
  * what one slab holds beyond the bound on dead rows is a small part of any table.
  *
- * The spare: no put opens a slab unless another one of that size is in reserve. So recycling,
- * which alone may take it, can always empty a slab, and give it back.
+ * The reserve: two spare slabs. No put opens a slab, or goes on in an open one, unless both are
+ * there (so that is when a store is full). A tombstone that ends a row may take one, and
+ * recycling, which makes room in the end, the other. So a full store can always note deletions
+ * and empty a slab in which something is dead.
  */
 #include "postgres.h"
 
 #include "store_internal.h"
+
+/* Memory is touched for the first time in parts of this. */
+#define POPULATE_BYTES ((Size) 64 * 1024)
 
 /* ---- lists ---- */
 
@@ -123,25 +128,28 @@ kcf_limbo_push(KcfStore *store, KcfLimbo *item, KcfLimboKind kind, KcfSeq seq)
 	store->limbo_tail = item;
 }
 
+/* Back to the arena, or into the reserve. */
 static void
 slab_free(KcfStore *store, KcfAccount *account, KcfSlab *slab)
 {
-	/* the larger one is the spare from now on */
-	if (slab->size <= KCF_SLAB_MAX && (store->spare == NULL || store->spare->size < slab->size))
+	for (int i = 0; i < KCF_SPARES && slab->size <= KCF_SLAB_MAX; i++)
 	{
-		KcfSlab *spare = store->spare;
+		KcfSlab *spare = store->spares[i];
 
-		store->spare = slab;
+		if (spare != NULL && spare->size >= slab->size)
+			continue;
+		/* the larger one is the spare from now on */
+		store->spares[i] = slab;
+		if (spare == NULL)
+			return;
 		slab = spare;
 	}
-	if (slab == NULL)
-		return;
 	store->slab_bytes -= slab->size;
 	kcf_arena_free(account, slab, slab->size);
 }
 
-void
-kcf_limbo_free(KcfStore *store, KcfAccount *account, KcfLimbo *item)
+bool
+kcf_limbo_free(KcfStore *store, KcfAccount *account, KcfLimbo *item, int *blocks)
 {
 	switch (item->kind)
 	{
@@ -154,9 +162,10 @@ kcf_limbo_free(KcfStore *store, KcfAccount *account, KcfLimbo *item)
 			kcf_arena_free(account, item, kcf_directory_size(((KcfDirectory *) item)->capacity));
 			break;
 		case KCF_LIMBO_INDEX:
-			kcf_index_free(store, account, (KcfIndex *) item);
-			break;
+			return kcf_index_free(store, account, (KcfIndex *) item, blocks);
 	}
+	--*blocks;
+	return true;
 }
 
 /* ---- the directory ---- */
@@ -231,7 +240,7 @@ kcf_slab_next_size(const KcfStore *store)
 {
 	Size size = KCF_SLAB_MIN;
 
-	while (size < KCF_SLAB_MAX && size * 16 < store->slab_bytes)
+	while (size < KCF_SLAB_MAX && size * 32 < store->slab_bytes)
 		size *= 2;
 	return size;
 }
@@ -249,6 +258,65 @@ slab_alloc(KcfStoreWriter *writer, Size size)
 	return slab;
 }
 
+bool
+kcf_slab_reserve_fill(KcfStoreWriter *writer, Size size)
+{
+	KcfStore *store = writer->store;
+
+	for (int i = 0; i < KCF_SPARES; i++)
+	{
+		KcfSlab *smaller = store->spares[i];
+		KcfSlab *spare;
+
+		if (likely(smaller != NULL && smaller->size >= size))
+			continue;
+		spare = slab_alloc(writer, size);
+		if (spare == NULL)
+			return false;
+		store->spares[i] = spare;
+		if (smaller != NULL)
+		{
+			store->slab_bytes -= smaller->size;
+			kcf_arena_free(writer->account, smaller, smaller->size);
+		}
+	}
+	return true;
+}
+
+int
+kcf_slab_spares(const KcfStore *store)
+{
+	int n = 0;
+
+	for (int i = 0; i < KCF_SPARES; i++)
+		n += store->spares[i] != NULL;
+	return n;
+}
+
+/* A spare in which this many bytes fit. */
+static KcfSlab *
+take_spare(KcfStore *store, Size size)
+{
+	for (int i = 0; i < KCF_SPARES; i++)
+	{
+		KcfSlab *slab = store->spares[i];
+
+		if (slab != NULL && slab->size >= size)
+		{
+			store->spares[i] = NULL;
+			return slab;
+		}
+	}
+	return NULL;
+}
+
+/* What must be left of the reserve. */
+static inline int
+spares_left(KcfUse use)
+{
+	return use == KCF_USE_PUT ? KCF_SPARES : use == KCF_USE_DELETE ? 1 : 0;
+}
+
 static void
 slab_begin(KcfStore *store, KcfSlab *slab, KcfSlabState state)
 {
@@ -259,12 +327,13 @@ slab_begin(KcfStore *store, KcfSlab *slab, KcfSlabState state)
 	slab->used = KCF_SLAB_HEADER;
 	slab->state = state;
 	slab->bucket = -1;
+	kcf_arena_populate(slab, Min(size, POPULATE_BYTES));
 	directory_enter(store, slab);
 }
 
 /* A slab to append to, for a row of this size at least. */
 static bool
-slab_open(KcfStoreWriter *writer, Size need, KcfSeq seq, bool moving)
+slab_open(KcfStoreWriter *writer, Size need, KcfSeq seq, KcfUse use)
 {
 	KcfStore *store = writer->store;
 	KcfSlab *closing = store->open;
@@ -277,34 +346,14 @@ slab_open(KcfStoreWriter *writer, Size need, KcfSeq seq, bool moving)
 	if (!directory_room(writer, seq))
 		return false;
 	slab = slab_alloc(writer, size);
-	if (slab != NULL && (store->spare == NULL || store->spare->size < size))
+	if (slab != NULL && !kcf_slab_reserve_fill(writer, size) && use == KCF_USE_PUT)
 	{
-		KcfSlab *spare = slab_alloc(writer, size);
-
-		if (spare != NULL)
-		{
-			KcfSlab *smaller = store->spare;
-
-			store->spare = spare;
-			if (smaller != NULL)
-			{
-				store->slab_bytes -= smaller->size;
-				kcf_arena_free(writer->account, smaller, smaller->size);
-			}
-		}
-		else if (!moving)
-		{
-			store->slab_bytes -= slab->size;
-			kcf_arena_free(writer->account, slab, slab->size);
-			return false;
-		}
+		store->slab_bytes -= slab->size;
+		kcf_arena_free(writer->account, slab, slab->size);
+		return false;
 	}
-	if (slab == NULL && moving && store->spare != NULL &&
-		store->spare->size >= KCF_SLAB_HEADER + need)
-	{
-		slab = store->spare;
-		store->spare = NULL;
-	}
+	if (slab == NULL && kcf_slab_spares(store) > spares_left(use))
+		slab = take_spare(store, KCF_SLAB_HEADER + need);
 	if (slab == NULL)
 		return false;
 
@@ -319,12 +368,16 @@ slab_open(KcfStoreWriter *writer, Size need, KcfSeq seq, bool moving)
 }
 
 KcfRow *
-kcf_slab_reserve(KcfStoreWriter *writer, Size size, KcfSeq seq, bool moving, uint64 *page)
+kcf_slab_reserve(KcfStoreWriter *writer, Size size, KcfSeq seq, KcfUse use, uint64 *page)
 {
 	KcfStore *store = writer->store;
 	KcfSlab *slab = store->open;
 	KcfRow *row;
 
+	/* while the reserve is in use what is left of an open slab is not for everyone */
+	if (unlikely(slab != NULL && kcf_slab_spares(store) < spares_left(use)) &&
+		!kcf_slab_reserve_fill(writer, kcf_slab_next_size(store)))
+		return NULL;
 	if (likely(slab != NULL && slab->used + size <= slab->size))
 		;
 	else if (size > KCF_ROW_OWN_SLAB)
@@ -337,7 +390,7 @@ kcf_slab_reserve(KcfStoreWriter *writer, Size size, KcfSeq seq, bool moving, uin
 			return NULL;
 		slab_begin(store, slab, KCF_SLAB_OWN);
 	}
-	else if (!slab_open(writer, size, seq, moving))
+	else if (!slab_open(writer, size, seq, use))
 		return NULL;
 	else
 		slab = store->open;
@@ -350,12 +403,22 @@ void
 kcf_slab_commit(KcfStore *store, KcfRow *row, Size size)
 {
 	KcfSlab *slab = kcf_row_slab(row);
+	Size used;
 
 	slab->live += size;
 	store->live_bytes += size;
+	used = slab->used + size;
+	if (unlikely((used ^ slab->used) & ~(Size) (POPULATE_BYTES - 1)))
+	{
+		/* the part that is begun, and never a large one at once */
+		Size begin = TYPEALIGN_DOWN(POPULATE_BYTES, used);
+
+		if (begin < slab->size && slab->state == KCF_SLAB_OPEN)
+			kcf_arena_populate((char *) slab + begin, Min(POPULATE_BYTES, slab->size - begin));
+	}
 	/* scanners walk up to here */
 	pg_write_barrier();
-	slab->used += size;
+	slab->used = used;
 }
 
 void

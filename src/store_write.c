@@ -141,12 +141,12 @@ version_before(const KcfRow *row, KcfSeq seq)
 
 /* Room for the record's row, counted in once it is written. */
 static KcfRow *
-append(KcfStoreWriter *writer, const Incoming *in, KcfSeq seq, uint64 flags, const KcfRow *prev,
-	   KcfSeq birth)
+append(KcfStoreWriter *writer, const Incoming *in, KcfSeq seq, KcfUse use, uint64 flags,
+	   const KcfRow *prev, KcfSeq birth)
 {
 	KcfStore *store = writer->store;
 	uint64 page;
-	KcfRow *row = kcf_slab_reserve(writer, in->size, seq, false, &page);
+	KcfRow *row = kcf_slab_reserve(writer, in->size, seq, use, &page);
 
 	if (row == NULL)
 		return NULL;
@@ -168,7 +168,9 @@ replace(KcfStoreWriter *writer, const Incoming *in, KcfSeq seq, volatile uint64 
 {
 	KcfStore *store = writer->store;
 	bool was = !(kcf_row_flags(head) & KCF_ROW_TOMBSTONE);
-	KcfRow *row = append(writer, in, seq, flags, version_before(head, seq), seq);
+	/* what ends a row makes more room than it takes */
+	KcfUse use = was && (in->flags & KCF_ROW_TOMBSTONE) ? KCF_USE_DELETE : KCF_USE_PUT;
+	KcfRow *row = append(writer, in, seq, use, flags, version_before(head, seq), seq);
 
 	if (row == NULL)
 		return KCF_PUT_FULL;
@@ -205,7 +207,7 @@ demote(KcfStoreWriter *writer, const KcfRow *head, KcfSeq seq)
 
 	if (!kcf_index_room(store))
 		return NULL;
-	row = kcf_slab_reserve(writer, size, seq, false, &page);
+	row = kcf_slab_reserve(writer, size, seq, KCF_USE_PUT, &page);
 	if (row == NULL)
 		return NULL;
 	memcpy(row, head, size);
@@ -275,7 +277,7 @@ apply_multi(KcfStoreWriter *writer, const Incoming *in, KcfSeq seq, uint64 hash,
 			return replace(writer, in, seq, seek->slot, head, KCF_ROW_MULTI);
 
 		/* the newest one's own partition took it back: another partition's comes to light */
-		row = append(writer, in, seq, KCF_ROW_MULTI, NULL, KCF_ROW_NEVER);
+		row = append(writer, in, seq, KCF_USE_PUT, KCF_ROW_MULTI, NULL, KCF_ROW_NEVER);
 		if (row == NULL)
 			return KCF_PUT_FULL;
 		{
@@ -323,7 +325,7 @@ apply_multi(KcfStoreWriter *writer, const Incoming *in, KcfSeq seq, uint64 hash,
 	/* kept, unseen */
 	if (same == NULL && !kcf_index_room(store))
 		return KCF_PUT_FULL;
-	row = append(writer, in, seq, KCF_ROW_MULTI, NULL, KCF_ROW_NEVER);
+	row = append(writer, in, seq, KCF_USE_PUT, KCF_ROW_MULTI, NULL, KCF_ROW_NEVER);
 	if (row == NULL)
 		return KCF_PUT_FULL;
 	if (same != NULL)
@@ -357,7 +359,8 @@ apply(KcfStoreWriter *writer, KcfSeq seq, uint64 hash, const Datum *key, Incomin
 
 		if (kcf_index_work(writer, seq, WORK_ZERO, WORK_SLOTS))
 			kcf_index_seek(store, writer->key, hash, key, &seek);
-		if (!kcf_index_room(store) || (row = append(writer, in, seq, 0, NULL, seq)) == NULL)
+		if (!kcf_index_room(store) ||
+			(row = append(writer, in, seq, KCF_USE_PUT, 0, NULL, seq)) == NULL)
 			result = KCF_PUT_FULL;
 		else
 		{

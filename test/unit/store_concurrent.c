@@ -63,6 +63,11 @@ kcf_arena_alloc(KcfAccount *account, Size size)
 }
 
 void
+kcf_arena_populate(void *ptr, Size size)
+{
+}
+
+void
 kcf_arena_free(KcfAccount *account, void *ptr, Size size)
 {
 	int class = class_of(size);

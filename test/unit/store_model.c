@@ -68,6 +68,11 @@ kcf_arena_alloc(KcfAccount *account, Size size)
 }
 
 void
+kcf_arena_populate(void *ptr, Size size)
+{
+}
+
+void
 kcf_arena_free(KcfAccount *account, void *ptr, Size size)
 {
 	memset(ptr, 0xdd, size);
@@ -364,8 +369,8 @@ check_store(void)
 			bytes += ((KcfSlab *) item)->size;
 		}
 	}
-	if (store->spare)
-		bytes += store->spare->size;
+	for (int i = 0; i < KCF_SPARES; i++)
+		bytes += store->spares[i] ? store->spares[i]->size : 0;
 	qsort(slots, nslots, sizeof(uintptr_t), compare_pointers);
 	qsort(rows, nrows, sizeof(uintptr_t), compare_pointers);
 	CHECK(nslots == nrows, "%d slots, %d living rows", nslots, nrows);
@@ -936,6 +941,98 @@ all_orders(int parts, int each, int ntimes)
 	CHECK(pg_atomic_read_u64(&account.bytes) == 0, "bytes are left");
 }
 
+/* ---- full, and room again ---- */
+
+static KcfPut
+put_settling(int key, const Record *record)
+{
+	KcfPut put = store_apply(key, 0, record);
+
+	if (put != KCF_PUT_FULL)
+		return put;
+	settle();
+	return store_apply(key, 0, record);
+}
+
+/*
+ * A table that fills its limit: most of the memory holds rows; rows can be replaced as long as
+ * there is something to win, and deleted in any case; after that, or with a higher limit, it goes
+ * on.
+ */
+static void
+full_and_room(Size limit)
+{
+	KcfStoreStats stats;
+	Record record = { .present = true };
+	int n = 0;
+	int deleted = 0;
+
+	nkeys = MAX_KEYS;
+	npartitions = 1;
+	big_rows = false;
+	published = 1;
+	stub_key_type(&keytype, &desc, KCF_KEY_VARLENA);
+	pg_atomic_init_u64(&account.bytes, 0);
+	pg_atomic_init_u64(&account.limit, limit);
+	store = kcf_store_create(&account);
+	writer = kcf_store_attach(store, &account, &keytype, NULL);
+	memset(is_dirty, 0, sizeof(is_dirty));
+	ndirty = 0;
+
+	/* the same few keys again and again never fill it */
+	for (int i = 0; i < 100000; i++)
+	{
+		record.offset++;
+		record.value = i;
+		CHECK(put_settling(i % 50, &record) != KCF_PUT_FULL, "full of replaced rows, limit %zu",
+			  limit);
+		if (i % 10 == 0)
+		{
+			publish();
+			kcf_store_housekeep(writer, published, published, 40);
+		}
+	}
+	for (n = 50;; n++)
+	{
+		record.offset++;
+		if (put_settling(n, &record) == KCF_PUT_FULL)
+			break;
+	}
+	kcf_store_stats(store, &stats);
+	if (getenv("SHOW"))
+		printf("limit %zu: %d rows, %zu bytes living, %.0f%%\n", limit, n, stats.live_bytes,
+			   100.0 * stats.live_bytes / limit);
+	CHECK(stats.live_bytes > limit * 6 / 10, "%zu bytes living of %zu", stats.live_bytes, limit);
+
+	record.tombstone = true;
+	for (int i = 0; i < n; i += 2)
+	{
+		record.offset++;
+		if (put_settling(i, &record) == KCF_PUT_DELETED)
+			deleted++;
+		else
+			CHECK(false, "row %d of %d cannot be deleted, limit %zu", i, n, limit);
+	}
+	record.tombstone = false;
+	for (int i = 0; i < deleted / 2; i++)
+	{
+		record.offset++;
+		CHECK(put_settling(2 * i, &record) == KCF_PUT_INSERTED, "no room after deleting, limit %zu",
+			  limit);
+	}
+	pg_atomic_write_u64(&account.limit, limit * 2);
+	for (int i = n; i < n * 3 / 2; i++)
+	{
+		record.offset++;
+		CHECK(put_settling(i, &record) == KCF_PUT_INSERTED, "no room after the limit was raised");
+	}
+	settle();
+	check_store();
+	kcf_store_detach(writer);
+	kcf_store_destroy(store, &account);
+	CHECK(pg_atomic_read_u64(&account.bytes) == 0, "bytes are left");
+}
+
 int
 main(int argc, char **argv)
 {
@@ -957,6 +1054,8 @@ main(int argc, char **argv)
 		run(&phases[i]);
 	}
 	seed = 0;
+	for (Size limit = 256 * 1024; limit <= 8 * 1024 * 1024; limit *= 2)
+		full_and_room(limit);
 	all_orders(2, 3, 3);
 	all_orders(3, 2, 2);
 	printf("store_model: %ld passed, %ld failed\n", passed, failed);

@@ -174,7 +174,7 @@ kcf_key_equals_slow(const KcfKeyType *key, const Datum *values, HeapTupleHeader 
 	return row.key_len == VARSIZE_ANY_EXHDR(v) && memcmp(row.key, VARDATA_ANY(v), row.key_len) == 0;
 }
 
-static uint64
+static inline uint64
 stub_hash(const char *p, Size len)
 {
 	uint64 h = UINT64CONST(0x9e3779b97f4a7c15) ^ len;
@@ -216,7 +216,7 @@ stub_random(void)
 	return z ^ (z >> 31);
 }
 
-static uint32
+static inline uint32
 stub_below(uint32 n)
 {
 	return stub_random() % n;
