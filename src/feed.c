@@ -334,10 +334,17 @@ bool
 kcf_feed_housekeep(KcfFeed *feed, KcfSeq published, KcfSeq min_pinned)
 {
 	/* four for each row applied bounds dead space under any load; some when there was none */
-	int budget = Max(feed->rows_since_housekeeping * 4, 1000);
+	int64 budget = Max((int64) feed->rows_since_housekeeping * 4, KCF_HOUSEKEEP_ROWS);
+	bool more = true;
 
 	feed->rows_since_housekeeping = 0;
-	return kcf_store_housekeep(kcf_ingest_writer(feed->ingest), published, min_pinned, budget);
+	for (; more && budget > 0; budget -= KCF_HOUSEKEEP_ROWS)
+	{
+		more = kcf_store_housekeep(kcf_ingest_writer(feed->ingest), published, min_pinned,
+								   KCF_HOUSEKEEP_ROWS);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return more;
 }
 
 /* ---- what the table needs to know ---------------------------------------------------------- */
