@@ -109,7 +109,7 @@ typedef struct KcfLimbo
 #define KCF_SLAB_MIN (16 * 1024)
 #define KCF_SLAB_MAX (1024 * 1024)
 /* A row larger than this gets a slab of its own. */
-#define KCF_ROW_OWN_SLAB (KCF_SLAB_MAX / 8)
+#define KCF_ROW_OWN_SLAB (32 * 1024)
 #define KCF_BUCKETS 64
 #define KCF_SPARES 2
 
