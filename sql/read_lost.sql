@@ -91,5 +91,20 @@ SELECT c.id, substr(c.t, 1, 6) AS t, h.i FROM c LEFT JOIN h ON hide(h.i) AND len
 -- Nothing is kept of it afterwards.
 DO $$ DECLARE x text; BEGIN x := overwrite(); END $$;
 
+-- A load that is begun anew while somebody reads what it has.
+SELECT kcf_writer.withdraw('c');
+SELECT kcf_writer.begin_load('c', $$SELECT i, 'good ' || i FROM generate_series(1, 3) i$$);
+SET kafka_cache.when_not_ready = partial;
+BEGIN;
+DECLARE cur CURSOR FOR SELECT * FROM c;
+FETCH 1 FROM cur;
+SELECT kcf_writer.begin_load('c', $$SELECT i, 'new' FROM generate_series(1, 3) i$$);
+SELECT kcf_writer.fill('d', 'SELECT i, repeat(''BAD'', 50) FROM generate_series(1, 50000) i');
+FETCH 3 FROM cur;
+SELECT * FROM c;
+ROLLBACK;
+SELECT kcf_writer.fill('c', $$SELECT i, 'whole' FROM generate_series(1, 3) i$$);
+SELECT kcf_writer.clean('c');
+
 \c contrib_regression
 DROP DATABASE read_lost;

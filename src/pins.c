@@ -190,6 +190,31 @@ kcf_pins_min(int database, int clock)
 	return min;
 }
 
+bool
+kcf_pins_any(int database)
+{
+	int n = pin_slots();
+	bool any = false;
+
+	pg_memory_barrier();
+	for (int i = 0; i < n && !any; i++)
+	{
+		KcfPin *pin = &pins[i].pin;
+		PinState state;
+
+		/* A pin counts from its first sequence on: that is what a reader sets before it looks. */
+		for (int j = 0; j < KCF_MAX_CLOCKS && !any; j++)
+			any = pg_atomic_read_u64(&pin->seqs[j]) != 0;
+		if (!any)
+			continue;
+		pg_read_barrier();
+		state = pin_state(pg_atomic_read_u64(&pin->state));
+		any = pg_atomic_read_u64(&pin->database) == (uint64) database && state != PIN_REVOKED;
+	}
+	pg_memory_barrier();
+	return any;
+}
+
 int
 kcf_pins_revoke_older(int database, int clock, KcfSeq seq, TimestampTz older_than)
 {

@@ -39,6 +39,11 @@ extern KcfSeq kcf_clock_published(int database, int clock);
 extern KcfSeq kcf_clock_publish(int database, int clock);
 /* Least pinned sequence; the published one when nobody pins. Contains the full barrier that the protocol needs. */
 extern KcfSeq kcf_pins_min(int database, int clock);
+/*
+ * Does anybody of this database hold a pin? Who pins from now on sees what was changed before the call. For what
+ * is not found by a sequence.
+ */
+extern bool kcf_pins_any(int database);
 /* Revoke or doom pins that hold a sequence below seq and are older than max age; number of those found. */
 extern int kcf_pins_revoke_older(int database, int clock, KcfSeq seq, TimestampTz older_than);
 

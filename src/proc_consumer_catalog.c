@@ -266,7 +266,8 @@ drop_leftovers(void)
 		KcfTable *shared = kcf_table_at(i);
 
 		if (OidIsValid(shared->relid) && shared->dboid == MyDatabaseId &&
-			shared->clock == kcf_consumer.clock && find_table(shared->relid) == NULL)
+			shared->clock == kcf_consumer.clock && find_table(shared->relid) == NULL &&
+			!list_member_oid(found_tables, shared->relid)) /* one that is locked is still read */
 			kcf_table_drop(shared);
 	}
 }
@@ -290,7 +291,6 @@ kcf_consumer_read_catalogs(void)
 	foreach (lc, found_tables)
 		if (is_mine(lfirst_oid(lc)))
 			define(lfirst_oid(lc));
-	list_free(found_tables);
 	foreach (lc, kcf_consumer.tables)
 		if (!((KcfConsumerTable *) lfirst(lc))->seen)
 			gone = lappend(gone, lfirst(lc));
@@ -298,6 +298,7 @@ kcf_consumer_read_catalogs(void)
 		forget_table(lfirst(lc));
 	list_free(gone);
 	drop_leftovers();
+	list_free(found_tables);
 
 	kcf_database_report(kcf_consumer.database, found_extension);
 	if (!found_extension)

@@ -49,6 +49,7 @@ kcf_consumer_drop_load(KcfConsumerTable *table)
 
 	kcf_consumer_close_feed(&table->load);
 	table->finishing = table->finished = false;
+	kcf_consumer.publish_wanted |= table->shared->loading != NULL;
 	kcf_table_load(table->shared, NULL, 0);
 	kcf_table_set_partitions(table->shared, &table->shared->load, 0);
 	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);

@@ -39,6 +39,7 @@
 #define HEALTHY_MS 60000 /* who lived so long starts at the beginning of the back-off again */
 #define STANDBY_LOOK_MS 60000
 #define LOG_INTERVAL_MS 60000
+#define STILL_READ_MS 1000
 #define VISITS_AT_ONCE 2 /* of databases not known yet: do not take all of max_worker_processes */
 #define VISIT_PATIENCE_MS 10000 /* one that takes longer does not hold up the others */
 
@@ -60,8 +61,10 @@ typedef struct Visited
 static Child children[KCF_MAX_DATABASES][KCF_MAX_CLOCKS];
 static Oid visit_again[KCF_MAX_DATABASES]; /* asked for while the slot's consumer was there */
 static HTAB *visited = NULL;
-static bool look_again = false; /* pg_database should be read at the next turn */
-static bool unserved = false;   /* there was no slot for a database */
+static bool look_again = false;         /* pg_database should be read at the next turn */
+static bool unserved = false;           /* there was no slot for a database */
+static bool still_read = false;         /* what a database has left cannot be freed yet */
+static bool leaving[KCF_MAX_DATABASES]; /* no more wanted: nothing is started there */
 
 void
 kcf_launcher_register(void)
@@ -164,6 +167,7 @@ look_at_databases(bool visit_all)
 
 	look_again = false;
 	unserved = false;
+	still_read = false;
 	hash_seq_init(&scan, visited);
 	while ((known = hash_seq_search(&scan)) != NULL)
 		known->seen = false;
@@ -214,16 +218,17 @@ look_at_databases(bool visit_all)
 	{
 		KcfDatabase *db = kcf_database(slot);
 
-		if (!OidIsValid(db->dboid) || wanted[slot] || db->withdrawals > 0)
+		leaving[slot] = OidIsValid(db->dboid) && !wanted[slot];
+		if (!leaving[slot] || db->withdrawals > 0)
 			continue;
 		/* Dropped, or no more in the list. */
-		if (slot_is_empty(slot))
-			kcf_database_free(slot);
-		else
-		{
+		if (!slot_is_empty(slot))
 			send_away(slot);
-			look_again = true;
-		}
+		else if (!kcf_database_free(slot))
+			still_read = true;
+		else
+			continue;
+		look_again = true;
 	}
 	list_free_deep(rows);
 }
@@ -296,7 +301,8 @@ is_running(int slot, int k, TimestampTz now)
 		pfree(child->handle);
 		child->handle = NULL;
 	}
-	else if (worker->pid != 0)
+	/* Also where we have asked for another: it has left at once. */
+	if (worker->pid != 0)
 	{
 		child->running = true; /* of an earlier launcher */
 		child->dboid = db->dboid;
@@ -354,6 +360,8 @@ tend_consumers(void)
 		KcfDatabase *db = kcf_database(slot);
 		Oid dboid = db->dboid;
 
+		bool was_empty = slot_is_empty(slot);
+
 		if (!OidIsValid(dboid))
 			continue;
 		for (int k = 0; k < kcf_guc_consumers_per_database; k++)
@@ -361,7 +369,7 @@ tend_consumers(void)
 			KcfWorker *worker = &db->consumers[k];
 			bool start = false;
 
-			if (is_running(slot, k, now))
+			if (is_running(slot, k, now) || leaving[slot])
 				continue;
 
 			LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
@@ -416,10 +424,22 @@ tend_consumers(void)
 			}
 		}
 
+		/* The last has gone: the slot is freed when the databases are looked at. */
+		if (leaving[slot])
+		{
+			if (!was_empty && slot_is_empty(slot))
+				wait = 0;
+			continue;
+		}
+
 		/* Visited in vain: remember that, and let another database have the slot. */
 		if (db->state == KCF_DATABASE_ABSENT && db->withdrawals == 0 && slot_is_empty(slot))
 		{
-			kcf_database_free(slot);
+			if (!kcf_database_free(slot))
+			{
+				wait = wait < 0 ? STILL_READ_MS : Min(wait, STILL_READ_MS);
+				continue;
+			}
 			if (visit_again[slot] == dboid)
 				look_again = true;
 			else
@@ -497,6 +517,8 @@ kcf_launcher_main(Datum arg)
 			last_look = now;
 		}
 		wait = tend_consumers();
+		if (still_read)
+			wait = wait < 0 ? STILL_READ_MS : Min(wait, STILL_READ_MS);
 		if (standby)
 		{
 			long ms = ms_until(TimestampTzPlusMilliseconds(last_look, STANDBY_LOOK_MS), now) + 1;

@@ -142,19 +142,41 @@ kcf_database_claim(Oid dboid, const char *name)
 	return slot;
 }
 
-void
+bool
 kcf_database_free(int database)
 {
 	KcfDatabase *db = kcf_database(database);
 	Oid dboid = db->dboid;
+	bool left = false;
 
+	/* No lock of a reader holds us off, as it does where a table is dropped: two steps. */
 	for (int i = 0; i < kcf_guc_max_tables; i++)
 	{
 		KcfTable *table = kcf_table_at(i);
 
 		if (table->dboid == dboid && OidIsValid(table->relid))
+		{
+			kcf_arena_attach();
+			kcf_table_withdraw(table, kcf_clock_published(database, table->clock) + 1);
+			kcf_table_load(table, NULL, 0);
+		}
+	}
+	for (int clock = 0; clock < KCF_MAX_CLOCKS; clock++)
+		(void) kcf_clock_publish(database, clock);
+	for (int i = 0; i < kcf_guc_max_tables; i++)
+	{
+		KcfTable *table = kcf_table_at(i);
+
+		if (table->dboid != dboid || !OidIsValid(table->relid))
+			continue;
+		if (kcf_table_sweep(table, kcf_pins_min(database, table->clock)))
+			left = true;
+		else
 			kcf_table_drop(table);
 	}
+	if (left)
+		return false;
+
 	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
 	/* A command may have come to hold it: it gives the slot back itself. */
 	if (db->withdrawals > 0)
@@ -163,6 +185,7 @@ kcf_database_free(int database)
 		db->dboid = InvalidOid;
 	LWLockRelease(kcf_registry_lock);
 	ConditionVariableBroadcast(&db->changed);
+	return true;
 }
 
 void

@@ -112,6 +112,7 @@ typedef struct KcfTable
 		KcfStore *store;
 		KcfSeq until; /* free when every pin is beyond */
 	} retired[KCF_GENERATIONS + 1];
+	KcfStore *discarded; /* loads that were given up while somebody read them; a list */
 
 	/*
 	 * Partitions of the served generation, and of the load in progress, which become the served
@@ -194,7 +195,8 @@ extern void kcf_database_ddl(Oid dboid);
 /* Launcher: a slot for a database (-1: all taken), and giving it and what is left of its tables
  * back. */
 extern int kcf_database_claim(Oid dboid, const char *name);
-extern void kcf_database_free(int database);
+/* Its tables are withdrawn; false: some are still being read, so try again a little later. */
+extern bool kcf_database_free(int database);
 
 /*
  * Withdrawal: while a command needs the database for itself no process of ours is there. Counted,
@@ -246,8 +248,9 @@ extern bool kcf_table_set_partitions(KcfTable *table, KcfPartitions *partitions,
 /* The store that a reader of this definition sees at seq, NULL: none. Under a pin. */
 extern KcfStore *kcf_table_store(KcfTable *table, uint64 fingerprint, KcfSeq seq);
 /*
- * Consumer: the store being filled, not served yet; replaces and destroys a previous one and
- * forgets its partitions. NULL: none.
+ * Consumer: the store being filled, not served yet; replaces a previous one and forgets its
+ * partitions. NULL: none. Who reads what is there ("partial") may be reading that one, so it goes
+ * only now if there is no pin, else by a sweep after the next publish.
  */
 extern void kcf_table_load(KcfTable *table, KcfStore *store, uint64 fingerprint);
 /*

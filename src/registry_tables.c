@@ -170,6 +170,7 @@ kcf_table_create(Oid dboid, Oid relid, int database, int clock)
 		table->loading = NULL;
 		table->loading_fingerprint = 0;
 		memset(table->retired, 0, sizeof(table->retired));
+		table->discarded = NULL;
 		memset(&table->followed, 0, sizeof(KcfPartitions));
 		memset(&table->load, 0, sizeof(KcfPartitions));
 		memset(&table->counters, 0, sizeof(table->counters));
@@ -219,6 +220,7 @@ kcf_table_drop(KcfTable *table)
 	KcfPartitions load;
 	struct KcfErrorLog *errors;
 	struct KcfErrorLog *load_errors;
+	KcfStore *discarded;
 	uint64 left;
 
 	/* Hide it first. The slot stays taken, by its dboid, until all is freed: the account lies in
@@ -233,6 +235,8 @@ kcf_table_drop(KcfTable *table)
 	memset(table->gens, 0, sizeof(table->gens));
 	memset(table->retired, 0, sizeof(table->retired));
 	table->loading = NULL;
+	discarded = table->discarded;
+	table->discarded = NULL;
 	followed = table->followed;
 	load = table->load;
 	memset(&table->followed, 0, sizeof(KcfPartitions));
@@ -246,6 +250,13 @@ kcf_table_drop(KcfTable *table)
 	kcf_arena_attach();
 	for (int i = 0; i < n; i++)
 		kcf_store_destroy(stores[i], &table->account);
+	while (discarded)
+	{
+		KcfStore *store = discarded;
+
+		discarded = kcf_store_discarded(store)->next;
+		kcf_store_destroy(store, &table->account);
+	}
 	if (errors)
 		kcf_errlog_destroy(errors, &table->account);
 	if (load_errors)
@@ -406,11 +417,19 @@ kcf_table_load(KcfTable *table, KcfStore *store, uint64 fingerprint)
 	table->loading = store;
 	table->loading_fingerprint = fingerprint;
 	LWLockRelease(kcf_registry_lock);
-	if (old && old != store)
+	if (old == NULL || old == store)
+		return;
+	kcf_table_set_partitions(table, &table->load, 0);
+	if (kcf_pins_any(table->database))
 	{
-		kcf_table_set_partitions(table, &table->load, 0);
-		kcf_store_destroy(old, &table->account);
+		KcfDiscarded *discarded = kcf_store_discarded(old);
+
+		discarded->until = kcf_clock_published(table->database, table->clock) + 1;
+		discarded->next = table->discarded;
+		table->discarded = old;
 	}
+	else
+		kcf_store_destroy(old, &table->account);
 }
 
 /* Under the exclusive lock. */
@@ -529,6 +548,20 @@ kcf_table_sweep(KcfTable *table, KcfSeq min_pinned)
 		pg_atomic_fetch_add_u32(&table->gen_version, 1);
 		table->retired[i].store = NULL;
 		LWLockRelease(kcf_registry_lock);
+		kcf_store_destroy(store, &table->account);
+	}
+	for (KcfStore **link = &table->discarded; *link != NULL;)
+	{
+		KcfStore *store = *link;
+		KcfDiscarded *discarded = kcf_store_discarded(store);
+
+		if (discarded->until > min_pinned)
+		{
+			left = true;
+			link = &discarded->next;
+			continue;
+		}
+		*link = discarded->next;
 		kcf_store_destroy(store, &table->account);
 	}
 	return left;

@@ -85,14 +85,13 @@ pinned(const State *state)
 	return state->database >= 0 && !state->lost;
 }
 
-/* The pin follows the states that are left; those that are only held do not make it older than it is. */
+/* The pin follows the states that are left. What is only held does not make it older. */
 static void
 move_pin(void)
 {
 	KcfSeq least[KCF_MAX_CLOCKS];
-	TimestampTz since = 0;
+	TimestampTz since = PG_INT64_MAX;
 	bool any = false;
-	bool any_pinned = false;
 	dlist_iter iter;
 
 	dlist_foreach(iter, &states)
@@ -103,12 +102,8 @@ move_pin(void)
 			continue;
 		for (int i = 0; i < KCF_MAX_CLOCKS; i++)
 			least[i] = any ? Min(least[i], state->seqs[i]) : state->seqs[i];
-		if (any_pinned == pinned(state))
-			since = any ? Min(since, state->taken_at) : state->taken_at;
-		else if (pinned(state))
-			since = state->taken_at;
+		since = Min(since, state->held ? PG_INT64_MAX : state->taken_at);
 		any = true;
-		any_pinned |= pinned(state);
 	}
 	if (any)
 		kcf_pin_move(least, since);
@@ -157,12 +152,6 @@ release_held(void)
 		any_held |= state->held;
 	}
 	move_pin();
-}
-
-static void
-unhold_pin(void)
-{
-	kcf_pin_leave();
 }
 
 /* A writer needs what the pin holds: give up the states that are too old, at least the oldest. */
@@ -241,7 +230,7 @@ free_state(State *state)
 		/* Outside of the executor the pin may be gone; then it must not come back. */
 		hold_pin();
 		move_pin();
-		unhold_pin();
+		kcf_pin_leave();
 	}
 }
 
@@ -299,13 +288,23 @@ new_state(Snapshot key, bool fixed)
 static void
 pin_state(State *state, int database)
 {
+	dlist_iter iter;
+
 	hold_pin();
 	if (kcf_pin_doomed())
 		give_up_oldest();
+	dlist_foreach(iter, &states)
+	{
+		State *other = dlist_container(State, node, iter.cur);
+
+		/* The database had another place: nothing is left there to be read. */
+		other->lost |= pinned(other) && other->database != database;
+	}
+	move_pin();
 	state->taken_at = GetCurrentTimestamp();
 	kcf_pin_set(database, state->seqs, state->taken_at);
 	state->database = database;
-	unhold_pin();
+	kcf_pin_leave();
 }
 
 /* Pin what the leader's statement sees. false: the leader shows nothing. */
@@ -369,7 +368,9 @@ kcf_snapshot_acquire(EState *estate)
 	if (state)
 	{
 		hold_pin();
-		unhold_pin();
+		kcf_pin_leave();
+		if (pinned(state) && state->database != kcf_my_database())
+			state->lost = true;
 		if (state->lost)
 			report_lost(state);
 		kcf_scope_check(&scope, state->seqs);
@@ -508,7 +509,7 @@ void
 kcf_snapshot_leave(void)
 {
 	depth--;
-	unhold_pin();
+	kcf_pin_leave();
 }
 
 /*
@@ -570,15 +571,6 @@ check_resumed(const QueryDesc *query)
 }
 
 static void
-enter_run(Run *this, const QueryDesc *query)
-{
-	this->snapshot = query->estate->es_snapshot;
-	this->outer = runs;
-	runs = this;
-	kcf_snapshot_enter();
-}
-
-static void
 leave_run(const Run *this)
 {
 	runs = this->outer;
@@ -590,9 +582,10 @@ leave_run(const Run *this)
 static void
 run(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once)
 {
-	Run this;
+	Run this = { query->estate->es_snapshot, runs };
 
-	enter_run(&this, query);
+	runs = &this;
+	kcf_snapshot_enter();
 	PG_TRY();
 	{
 		check_resumed(query);
@@ -651,9 +644,10 @@ executor_run(QueryDesc *query, ScanDirection direction, uint64 count, bool execu
 static void
 executor_finish(QueryDesc *query)
 {
-	Run this;
+	Run this = { query->estate->es_snapshot, runs };
 
-	enter_run(&this, query);
+	runs = &this;
+	kcf_snapshot_enter();
 	PG_TRY();
 	{
 		/* Else there is nothing left to run but triggers. */

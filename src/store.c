@@ -108,6 +108,12 @@ kcf_store_detach(KcfStoreWriter *writer)
 	pfree(writer);
 }
 
+KcfDiscarded *
+kcf_store_discarded(KcfStore *store)
+{
+	return &store->discarded;
+}
+
 /* ---- reading ---- */
 
 KcfSlice

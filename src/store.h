@@ -96,6 +96,13 @@ extern void kcf_store_destroy(KcfStore *store, KcfAccount *account);
 extern KcfStoreWriter *kcf_store_attach(KcfStore *store, KcfAccount *account, const KcfKeyType *key,
 										MemoryContext mcxt);
 extern void kcf_store_detach(KcfStoreWriter *writer);
+/* For whoever keeps a list of stores until no pin sees them any more. */
+typedef struct KcfDiscarded
+{
+	KcfStore *next;
+	KcfSeq until; /* free when every pin is beyond */
+} KcfDiscarded;
+extern KcfDiscarded *kcf_store_discarded(KcfStore *store);
 
 /* ---- writing; seq is the sequence that the next publish will make visible ---- */
 extern void kcf_store_prefetch_slot(KcfStoreWriter *writer, uint64 hash);

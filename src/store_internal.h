@@ -242,6 +242,8 @@ struct KcfStore
 	Size hole_bytes; /* dead bytes in slabs in which something lives */
 	Size slab_bytes;
 	Size index_bytes;
+
+	KcfDiscarded discarded; /* whoever discards it */
 };
 
 /* Consumer-local. Nothing here is missed when its process dies. */
