@@ -32,6 +32,23 @@ typedef struct KcfCheck
 	ExprState *state;
 } KcfCheck;
 
+/* How a key column's value is written, and whether everybody would write it so. */
+typedef enum KcfKeySpelling
+{
+	KCF_SPELLING_TEXT, /* as it is */
+	KCF_SPELLING_INTEGER,
+	KCF_SPELLING_UUID,
+	KCF_SPELLING_OUTPUT,  /* by the output function, which heeds no setting */
+	KCF_SPELLING_DOUBTFUL /* by one that does, or may */
+} KcfKeySpelling;
+
+typedef struct KcfKeyWriter
+{
+	Oid basetype;
+	KcfKeySpelling spelling;
+	FmgrInfo output;
+} KcfKeyWriter;
+
 struct KcfRowmap
 {
 	MemoryContext mcxt;
@@ -44,8 +61,8 @@ struct KcfRowmap
 
 	KcfJsonPaths *key_paths; /* key_format json */
 	KcfJsonSlice *key_slots;
-	KcfJsonPath *key_members; /* [nkeys] */
-	FmgrInfo *key_outputs;    /* [nkeys] */
+	KcfJsonPath *key_members;  /* [nkeys] */
+	KcfKeyWriter *key_writers; /* [nkeys] */
 
 	int nchecks;
 	KcfCheck *checks;

@@ -18,12 +18,42 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+static KcfKeySpelling
+spelling_of(Oid basetype)
+{
+	switch (basetype)
+	{
+		case TEXTOID:
+			return KCF_SPELLING_TEXT;
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+			return KCF_SPELLING_INTEGER;
+		case UUIDOID:
+			return KCF_SPELLING_UUID;
+		case BOOLOID:
+		case NUMERICOID:
+		case VARCHAROID:
+		case BPCHAROID:
+		case NAMEOID:
+		case OIDOID:
+		case INETOID:
+		case CIDROID:
+		case MACADDROID:
+		case MACADDR8OID:
+			return KCF_SPELLING_OUTPUT;
+		default:
+			return get_typtype(basetype) == TYPTYPE_ENUM ? KCF_SPELLING_OUTPUT
+														 : KCF_SPELLING_DOUBTFUL;
+	}
+}
+
 void
 kcf_rowmap_create_key(KcfRowmap *map)
 {
 	KcfKeyType *key = &map->def->key;
 
-	map->key_outputs = palloc0(sizeof(FmgrInfo) * key->nkeys);
+	map->key_writers = palloc0(sizeof(KcfKeyWriter) * key->nkeys);
 	map->key_members = palloc0(sizeof(KcfJsonPath) * key->nkeys);
 	for (int i = 0; i < key->nkeys; i++)
 	{
@@ -32,7 +62,9 @@ kcf_rowmap_create_key(KcfRowmap *map)
 		bool varlena;
 
 		getTypeOutputInfo(attr->atttypid, &output, &varlena);
-		fmgr_info(output, &map->key_outputs[i]);
+		fmgr_info(output, &map->key_writers[i].output);
+		map->key_writers[i].basetype = getBaseType(attr->atttypid);
+		map->key_writers[i].spelling = spelling_of(map->key_writers[i].basetype);
 		map->key_members[i].text = NameStr(attr->attname);
 		map->key_members[i].plain = true;
 	}
@@ -89,30 +121,28 @@ is_written_uuid(const char *p)
 		   p[8] == '-' && p[13] == '-' && p[18] == '-' && p[23] == '-';
 }
 
-/* Are these bytes what the type's output function gives for the value? */
+/* Are these bytes what everybody would write for the value? */
 static bool
 canonical_text(KcfRowmap *map, int i, Datum value, const KcfSlice *raw)
 {
-	Oid typid =
-		getBaseType(TupleDescAttr(map->def->desc, map->def->key.keys[i].attnum - 1)->atttypid);
-	const char *p = raw->data;
+	KcfKeyWriter *writer = &map->key_writers[i];
 	char *text;
 
-	switch (typid)
+	switch (writer->spelling)
 	{
-		case TEXTOID:
+		case KCF_SPELLING_TEXT:
 			return true;
-		case INT2OID:
-		case INT4OID:
-		case INT8OID:
-			return canonical_integer(p, raw->len);
-		case UUIDOID:
-			return raw->len == 36 && is_written_uuid(p);
-		default:
+		case KCF_SPELLING_INTEGER:
+			return canonical_integer(raw->data, raw->len);
+		case KCF_SPELLING_UUID:
+			return raw->len == 36 && is_written_uuid(raw->data);
+		case KCF_SPELLING_OUTPUT:
+			text = OutputFunctionCall(&writer->output, value);
+			return strlen(text) == raw->len && memcmp(text, raw->data, raw->len) == 0;
+		case KCF_SPELLING_DOUBTFUL:
 			break;
 	}
-	text = OutputFunctionCall(&map->key_outputs[i], value);
-	return strlen(text) == raw->len && memcmp(text, p, raw->len) == 0;
+	return false;
 }
 
 /* The compact object we would write, for types that leave no doubt; false for the others. */
@@ -130,7 +160,7 @@ write_json(KcfRowmap *map, const Datum *values, StringInfo buf)
 			appendStringInfoChar(buf, ',');
 		escape_json(buf, NameStr(attr->attname));
 		appendStringInfoChar(buf, ':');
-		switch (getBaseType(attr->atttypid))
+		switch (map->key_writers[i].basetype)
 		{
 			case BOOLOID:
 				appendStringInfoString(buf, DatumGetBool(values[i]) ? "true" : "false");
@@ -138,12 +168,13 @@ write_json(KcfRowmap *map, const Datum *values, StringInfo buf)
 			case INT2OID:
 			case INT4OID:
 			case INT8OID:
-				appendStringInfoString(buf, OutputFunctionCall(&map->key_outputs[i], values[i]));
+				appendStringInfoString(buf,
+									   OutputFunctionCall(&map->key_writers[i].output, values[i]));
 				break;
 			case TEXTOID:
 			case VARCHAROID:
 			case UUIDOID:
-				escape_json(buf, OutputFunctionCall(&map->key_outputs[i], values[i]));
+				escape_json(buf, OutputFunctionCall(&map->key_writers[i].output, values[i]));
 				break;
 			default:
 				return false;
