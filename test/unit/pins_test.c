@@ -235,6 +235,6 @@ main(void)
 	test_states();
 	test_leader();
 	test_race(3000000);
-	printf("%ld passed, %ld failed\n", passed, failed);
+	printf("pins: %ld passed, %ld failed\n", passed, failed);
 	return failed > 0;
 }

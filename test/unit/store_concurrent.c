@@ -423,7 +423,7 @@ main(int argc, char **argv)
 		   (unsigned long) pg_atomic_read_u64(&common->scans),
 		   (unsigned long) pg_atomic_read_u64(&common->revoked),
 		   (unsigned long) pg_atomic_read_u64(&common->doomed));
-	printf("%lu passed, %lu failed\n",
+	printf("store_concurrent: %lu passed, %lu failed\n",
 		   (unsigned long) (pg_atomic_read_u64(&common->checks) - failures),
 		   (unsigned long) failures);
 	return failures > 0;
