@@ -4,7 +4,68 @@
 EXTENSION  = kafka_cache_fdw
 EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(EXTENSION).control)
 MODULE_big = $(EXTENSION)
-OBJS       = $(patsubst %.c,%.o,$(wildcard $(EXTENSION).c) $(sort $(wildcard src/*.c)))
+# Every module, in the order of the alphabet.
+OBJS = \
+	kafka_cache_fdw.o \
+	src/arena.o \
+	src/catalog.o \
+	src/catalog_fingerprint.o \
+	src/catalog_table.o \
+	src/codec.o \
+	src/codec_json.o \
+	src/codec_jsonb.o \
+	src/codec_text.o \
+	src/codec_time.o \
+	src/ddl.o \
+	src/errlog.o \
+	src/fdw_analyze.o \
+	src/fdw_explain.o \
+	src/fdw_inspect.o \
+	src/fdw_key.o \
+	src/fdw_plan.o \
+	src/fdw_relinfo.o \
+	src/fdw_scan.o \
+	src/fdw_validate.o \
+	src/feed.o \
+	src/feed_client.o \
+	src/feed_state.o \
+	src/guc.o \
+	src/ingest.o \
+	src/json_paths.o \
+	src/json_scan.o \
+	src/json_walk.o \
+	src/kafka.o \
+	src/kafka_consumer.o \
+	src/kafka_spool.o \
+	src/kafka_stats.o \
+	src/keytype.o \
+	src/options.o \
+	src/options_check.o \
+	src/options_resolve.o \
+	src/options_value.o \
+	src/pins.o \
+	src/proc.o \
+	src/proc_consumer.o \
+	src/proc_consumer_catalog.o \
+	src/proc_consumer_load.o \
+	src/proc_launcher.o \
+	src/properties.o \
+	src/registry.o \
+	src/registry_tables.o \
+	src/rowmap.o \
+	src/rowmap_key.o \
+	src/shmem.o \
+	src/snapshot.o \
+	src/snapshot_wait.o \
+	src/status.o \
+	src/status_wait.o \
+	src/status_workers.o \
+	src/store.o \
+	src/store_index.o \
+	src/store_recycle.o \
+	src/store_slab.o \
+	src/store_write.o \
+	src/withdraw.o
 DATA       = $(wildcard sql/$(EXTENSION)--*.sql)
 
 PG_CONFIG  ?= pg_config
@@ -33,6 +94,10 @@ ifeq ($(filter $(HOUSE) build/bin/%,$(MAKECMDGOALS)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 ifeq ($(wildcard $(PGXS)),)
 $(error PostgreSQL's server headers are not installed: run test/setup)
+endif
+ifneq ($(sort $(OBJS:.o=.c)),$(sort $(EXTENSION).c $(wildcard src/*.c)))
+$(error OBJS in Makefile and the files in src/ differ: $(filter-out $(OBJS:.o=.c),$(wildcard src/*.c)) \
+	$(filter-out $(EXTENSION).c $(wildcard src/*.c),$(OBJS:.o=.c)))
 endif
 include $(PGXS)
 
