@@ -3,7 +3,7 @@
  *		Which foreign tables are ours, what each of them is, and noticing when that changes.
  *
  * A definition that is in use is never freed under its user: an invalidation only marks it, the
- *next access builds another, and the old one goes at the end of the transaction.
+ * next access builds another, and the old one goes at the end of the transaction.
  */
 #include "postgres.h"
 

@@ -2,9 +2,10 @@
  * keytype.h
  *		Identity of a key: hashing and equality of the key columns, by their types' own rules.
  *
- * Process: consumers and backends. Locks: none. Memory: a KcfKeyType lives in the context given
- * to kcf_keytype_init. Errors: init ereports when a type has no hash operator class; hashing and
- * comparing a type other
+ * Process:  consumers and backends.
+ * Locks:    none.
+ * Memory:   a KcfKeyType lives in the context given to kcf_keytype_init.
+ * Errors:   init ereports when a type has no hash operator class; hashing and comparing a type other
  *           than the inlined ones may ereport as that type's functions do.
  * Waits:    never.
  */

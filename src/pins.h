@@ -2,17 +2,18 @@
  * pins.h
  *		Published sequences (clocks) of the consumers and the pins of those who read.
  *
- * Process: a consumer owns one clock; every backend owns one pin slot (its PGPROC's number).
- * Locks: none; atomics. Memory: fixed, main shared memory. Errors: kcf_pin_of_leader ereports
- * 72000 when the leader's pin was revoked; nothing else throws. Waits: never.
+ * Process:  a consumer owns one clock; every backend owns one pin slot (its PGPROC's number).
+ * Locks:    none; atomics.
+ * Memory:   fixed, main shared memory.
+ * Errors:   kcf_pin_of_leader ereports 72000 when the leader's pin was revoked; nothing else throws.
+ * Waits:    never.
  *
- * A pin is a vector: for each clock of the backend's database the oldest sequence that the
- * backend may still read. A writer frees only what died at or before the least pinned sequence of
- * its clock.
+ * A pin is a vector: for each clock of the backend's database the oldest sequence that the backend may still
+ * read. A writer frees only what died at or before the least pinned sequence of its clock.
  *
- * Revocation: a pin older than kafka_cache.max_pin_age that stands in the way of memory. While
- * its backend is outside the executor (idle) the writer takes it away at once; while it runs the
- * pin is only doomed, and the backend gives up what it can itself, at its next row.
+ * Revocation: a pin older than kafka_cache.max_pin_age that stands in the way of memory. While its backend is
+ * outside the executor (idle) the writer takes it away at once; while it runs the pin is only doomed, and the
+ * backend gives up what it can itself, at its next row.
  */
 #ifndef KCF_PINS_H
 #define KCF_PINS_H

@@ -3,10 +3,11 @@
  *		The rows of one generation of one cached table, in shared memory: slabs of immutable row versions
  *		and a hash index of their newest ones.
  *
- * Process: one consumer writes; any backend that holds a pin reads. Locks: none. Readers are
- * protected by their pin (pins.h): nothing a pinned sequence can see is freed. Memory: arena,
- * charged to the table's account. Errors: writers return a result, never throw (but:
- * kcf_key_equals of a generic key type may). Readers likewise. Waits: never.
+ * Process:  one consumer writes; any backend that holds a pin reads.
+ * Locks:    none. Readers are protected by their pin (pins.h): nothing a pinned sequence can see is freed.
+ * Memory:   arena, charged to the table's account.
+ * Errors:   writers return a result, never throw (but: kcf_key_equals of a generic key type may). Readers likewise.
+ * Waits:    never.
  */
 #ifndef KCF_STORE_H
 #define KCF_STORE_H
