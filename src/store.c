@@ -7,8 +7,6 @@
 #include "store_internal.h"
 
 #define DIRECTORY_MIN 8
-/* How far ahead of a scan memory is fetched. */
-#define SCAN_AHEAD 512
 
 /* ---- life ---- */
 
@@ -131,12 +129,6 @@ kcf_row_raw_key(const KcfRow *row)
 	return slice;
 }
 
-static inline bool
-visible(const KcfRow *row, KcfSeq seq)
-{
-	return kcf_row_birth(row) <= seq && seq < kcf_row_death(row);
-}
-
 KcfRow *
 kcf_store_find(const KcfStore *store, const KcfKeyType *key, uint64 hash, const Datum *values,
 			   KcfSeq seq)
@@ -146,7 +138,7 @@ kcf_store_find(const KcfStore *store, const KcfKeyType *key, uint64 hash, const 
 	/* see store_write.c for why what is followed here is there */
 	while (row != NULL && kcf_row_birth(row) > seq)
 		row = kcf_row_prev(row);
-	if (row == NULL || !visible(row, seq) || (kcf_row_flags(row) & KCF_ROW_TOMBSTONE))
+	if (row == NULL || !kcf_row_visible(row, seq) || (kcf_row_flags(row) & KCF_ROW_TOMBSTONE))
 		return NULL;
 	return row;
 }
@@ -198,25 +190,4 @@ kcf_store_scan_slab(KcfStoreScan *scan, uint32 number)
 		pg_read_barrier();
 	}
 	return true;
-}
-
-KcfRow *
-kcf_store_scan_next(KcfStoreScan *scan)
-{
-	char *pos = scan->pos;
-
-	while (pos < scan->end)
-	{
-		KcfRow *row = (KcfRow *) pos;
-
-		pos += kcf_row_size(row);
-		__builtin_prefetch(pos + SCAN_AHEAD);
-		if (visible(row, scan->seq) && !(kcf_row_flags(row) & KCF_ROW_TOMBSTONE))
-		{
-			scan->pos = pos;
-			return row;
-		}
-	}
-	scan->pos = pos;
-	return NULL;
 }

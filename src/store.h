@@ -159,7 +159,52 @@ typedef struct KcfStoreScan
 
 extern void kcf_store_scan_begin(KcfStoreScan *scan, const KcfStore *store, KcfSeq seq);
 extern bool kcf_store_scan_slab(KcfStoreScan *scan, uint32 slab); /* false: beyond the last */
-/* Next visible row of the claimed slab or NULL; tombstones are skipped, KCF_ROW_ERROR rows are returned. */
-extern KcfRow *kcf_store_scan_next(KcfStoreScan *scan);
+/* From one row of a slab to the next. */
+static inline Size
+kcf_row_size(const KcfRow *row)
+{
+	Size size = sizeof(KcfRow) + row->tuple_len;
+
+	if (unlikely(kcf_row_flags(row) & KCF_ROW_RAW_KEY))
+	{
+		size = INTALIGN(size);
+		size += sizeof(uint32) + *(const uint32 *) ((const char *) row + size);
+	}
+	return MAXALIGN(size);
+}
+
+static inline bool
+kcf_row_visible(const KcfRow *row, KcfSeq seq)
+{
+	return kcf_row_birth(row) <= seq && seq < kcf_row_death(row);
+}
+
+/* How far ahead of a scan memory is fetched. */
+#define KCF_SCAN_AHEAD 512
+
+/*
+ * Next visible row of the claimed slab or NULL; tombstones are skipped, KCF_ROW_ERROR rows are
+ * returned. Here because a scan does little else.
+ */
+static inline KcfRow *
+kcf_store_scan_next(KcfStoreScan *scan)
+{
+	char *pos = scan->pos;
+
+	while (pos < scan->end)
+	{
+		KcfRow *row = (KcfRow *) pos;
+
+		pos += kcf_row_size(row);
+		__builtin_prefetch(pos + KCF_SCAN_AHEAD);
+		if (kcf_row_visible(row, scan->seq) && !(kcf_row_flags(row) & KCF_ROW_TOMBSTONE))
+		{
+			scan->pos = pos;
+			return row;
+		}
+	}
+	scan->pos = pos;
+	return NULL;
+}
 
 #endif /* KCF_STORE_H */

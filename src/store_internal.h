@@ -73,20 +73,6 @@ kcf_row_hash36(const KcfRow *row)
 		   ((row->prev_flags >> 52) & 0x0f) << 16 | kcf_row_tuple(row)->t_ctid.ip_posid;
 }
 
-/* From one row of a slab to the next. */
-static inline Size
-kcf_row_size(const KcfRow *row)
-{
-	Size size = sizeof(KcfRow) + row->tuple_len;
-
-	if (unlikely(kcf_row_flags(row) & KCF_ROW_RAW_KEY))
-	{
-		size = INTALIGN(size);
-		size += sizeof(uint32) + *(const uint32 *) ((const char *) row + size);
-	}
-	return MAXALIGN(size);
-}
-
 /* ---- limbo ---- */
 
 typedef enum KcfLimboKind
