@@ -160,6 +160,7 @@ kcf_feed_set_full(KcfFeed *feed, bool full)
 		return;
 	}
 	feed->full_retry = feed->now + FULL_RETRY;
+	feed->untidy = true;
 	if (feed->full_since != 0)
 		return;
 	feed->full_since = feed->now;
@@ -212,6 +213,7 @@ apply_slice(KcfFeed *feed, KcfSeq seq, int slice_us)
 			done = kcf_ingest_apply(feed->ingest, seq, batch, run);
 			kcf_spool_consume(feed->spool, done);
 			feed->rows_since_housekeeping += done;
+			feed->untidy = true;
 			if (done < run)
 			{
 				kcf_feed_set_full(feed, true);
@@ -241,13 +243,19 @@ apply_slice(KcfFeed *feed, KcfSeq seq, int slice_us)
 bool
 kcf_feed_turn(KcfFeed *feed, KcfSeq seq, int slice_us, Size spool_bytes)
 {
+	feed->news = false;
+	if (feed->kafka && feed->progress.npartitions > 0 && !kcf_feed_busy(feed) &&
+		feed->full_since == 0 && !kcf_kafka_pending(feed->kafka))
+		return false;
+
 	feed->now = GetCurrentTimestamp();
+	feed->news = true;
 	kcf_feed_connect(feed);
 	if (feed->kafka == NULL)
-		return feed->applied;
+		return false;
 	kcf_feed_listen(feed);
 	if (feed->kafka == NULL)
-		return feed->applied;
+		return false;
 
 	feed->pulling = false;
 	if (feed->full_since == 0 || kcf_spool_bytes(feed->spool) < FULL_SPOOL_BYTES)
@@ -263,7 +271,7 @@ kcf_feed_turn(KcfFeed *feed, KcfSeq seq, int slice_us, Size spool_bytes)
 			feed->fault_since = feed->now;
 			kcf_feed_disconnect(feed);
 			feed->retry_at = feed->now + SECONDS(10);
-			return feed->applied;
+			return false;
 		}
 		feed->pulling = n >= PULL_RECORDS;
 	}
@@ -282,9 +290,9 @@ kcf_feed_busy(const KcfFeed *feed)
 }
 
 bool
-kcf_feed_dirty(const KcfFeed *feed)
+kcf_feed_news(const KcfFeed *feed)
 {
-	return feed->applied;
+	return feed->news;
 }
 
 static void
@@ -302,6 +310,8 @@ kcf_feed_settle(KcfFeed *feed)
 	TimestampTz at_end = PG_INT64_MAX;
 	bool moved = feed->moved;
 
+	if (!feed->news && !moved)
+		return false;
 	feed->applied = false;
 	feed->moved = false;
 	for (int i = 0; i < feed->progress.npartitions; i++)
@@ -337,6 +347,8 @@ kcf_feed_housekeep(KcfFeed *feed, KcfSeq published, KcfSeq min_pinned)
 	int64 budget = Max((int64) feed->rows_since_housekeeping * 4, KCF_HOUSEKEEP_ROWS);
 	bool more = true;
 
+	if (!feed->untidy)
+		return false;
 	feed->rows_since_housekeeping = 0;
 	for (; more && budget > 0; budget -= KCF_HOUSEKEEP_ROWS)
 	{
@@ -344,6 +356,7 @@ kcf_feed_housekeep(KcfFeed *feed, KcfSeq published, KcfSeq min_pinned)
 								   KCF_HOUSEKEEP_ROWS);
 		CHECK_FOR_INTERRUPTS();
 	}
+	feed->untidy = more;
 	return more;
 }
 
@@ -364,6 +377,7 @@ void
 kcf_feed_set_loading(KcfFeed *feed, bool loading)
 {
 	kcf_store_set_loading(kcf_ingest_writer(feed->ingest), loading);
+	feed->untidy = true;
 }
 
 void

@@ -46,11 +46,14 @@ extern void kcf_feed_close(KcfFeed *feed);
 extern bool kcf_feed_turn(KcfFeed *feed, KcfSeq seq, int slice_us, Size spool_bytes);
 /* Is there something left to do that need not be waited for? */
 extern bool kcf_feed_busy(const KcfFeed *feed);
-/* Has it changed rows since it was last settled? */
-extern bool kcf_feed_dirty(const KcfFeed *feed);
+/* Did its last turn find anything to do, so that its state may be another one? */
+extern bool kcf_feed_news(const KcfFeed *feed);
 /* After the publish: positions and counters become visible. true: they have changed. */
 extern bool kcf_feed_settle(KcfFeed *feed);
-/* A slice of the store's housekeeping; true: publish, and there is more to do. */
+/*
+ * A slice of the store's housekeeping, if it needs any (or may need some, after a tick); true:
+ * publish, and there is more to do.
+ */
 extern bool kcf_feed_housekeep(KcfFeed *feed, KcfSeq published, KcfSeq min_pinned);
 /* Once a second: time-outs, watchdogs. */
 extern void kcf_feed_tick(KcfFeed *feed);

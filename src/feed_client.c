@@ -21,6 +21,8 @@
 #define MISSING_MAX_MS 10000
 /* A new client may take so long to learn of the partitions that it was told to fetch. */
 #define KNOWN_PATIENCE SECONDS(5)
+/* So long undisturbed, and statistics of a partition are of its present start. */
+#define SETTLED SECONDS(3)
 /* Unreadable data is fetched again after that. */
 #define BAD_DATA_RETRY SECONDS(1)
 #define BAD_DATA_MAX_RETRY SECONDS(60)
@@ -120,7 +122,7 @@ kcf_feed_start(KcfFeed *feed, int32 partition)
 	p->started = true;
 	p->moved = feed->now;
 	p->retry_at = 0;
-	p->idle_since = p->beyond_since = 0;
+	p->beyond_since = 0;
 }
 
 static void
@@ -326,41 +328,6 @@ kcf_feed_event(KcfFeed *feed, const KcfSpooled *spooled)
 
 /* ---- what comes once a second -------------------------------------------------------------- */
 
-/*
- * The end of the log is not reached although nothing comes: the broker has nothing between our
- * position and the end, because it was compacted away. It has been asked often enough for each
- * partition to have been first in a request, where nothing but emptiness makes it answer nothing.
- */
-static void
-look_for_hole(KcfFeed *feed, int32 partition, const KcfPartitionStats *stats, int nactive)
-{
-	FeedPartition *p = &feed->partitions[partition];
-
-	if (!stats->active || stats->queued > 0 || !kcf_spool_empty(feed->spool) ||
-		stats->next != feed->progress.next[partition] || stats->stable <= stats->next ||
-		stats->leader_idle < 0 || stats->leader_idle > 1000)
-	{
-		p->idle_since = 0;
-		return;
-	}
-	if (p->idle_since == 0)
-	{
-		p->idle_since = feed->now;
-		p->idle_fetches = stats->leader_fetches;
-	}
-	else if (feed->now - p->idle_since > SECONDS(2) &&
-			 stats->leader_fetches > p->idle_fetches + nactive + 2)
-	{
-		ereport(DEBUG1, (errmsg_internal(
-							"partition %d of topic \"%s\" has a hole from " INT64_FORMAT
-							" to its end " INT64_FORMAT,
-							partition, feed->def->options->topic, stats->next, stats->stable)));
-		feed->progress.next[partition] = stats->stable;
-		kcf_feed_start(feed, partition);
-		feed->moved = true;
-	}
-}
-
 /* The log ends before our position, and does so for a while: it is not the log that we have read. */
 static void
 look_beyond(KcfFeed *feed, int32 partition, const KcfPartitionStats *stats)
@@ -395,7 +362,7 @@ look_missing(KcfFeed *feed, int32 partition)
 }
 
 static void
-partition_stats(KcfFeed *feed, int32 partition, const KcfPartitionStats *stats, int nactive)
+partition_stats(KcfFeed *feed, int32 partition, const KcfPartitionStats *stats)
 {
 	FeedPartition *p = &feed->partitions[partition];
 	bool drained = stats->queued == 0 && kcf_spool_empty(feed->spool) && !feed->pulling;
@@ -415,16 +382,22 @@ partition_stats(KcfFeed *feed, int32 partition, const KcfPartitionStats *stats, 
 		else
 			kcf_feed_start(feed, partition);
 	}
-	if (stats->leader_idle >= 0)
+	if (stats->leader_idle < 0)
+		p->up_since = 0;
+	else
 	{
 		TimestampTz heard = feed->now - stats->leader_idle * INT64CONST(1000);
 
 		p->contact = Max(p->contact, heard);
+		if (p->up_since == 0)
+			p->up_since = feed->now;
 		if (stats->active && drained && stats->stable >= 0 &&
 			feed->progress.next[partition] >= stats->stable)
 			p->at_end = Max(p->at_end, heard);
 	}
-	if (!stats->active || stats->high < 0 || feed->now - p->moved < SECONDS(3))
+	/* Until the library has looked at a new start, what it tells of the partition is of the old one. */
+	if (!stats->active || stats->high < 0 || p->up_since == 0 ||
+		feed->now - Max(p->moved, p->up_since) < SETTLED)
 		return;
 	p->low = stats->low >= 0 ? stats->low : p->low;
 	p->high = stats->high;
@@ -437,7 +410,6 @@ partition_stats(KcfFeed *feed, int32 partition, const KcfPartitionStats *stats, 
 		feed->progress.next[partition] = stats->next;
 		kcf_feed_moved(feed, partition);
 	}
-	look_for_hole(feed, partition, stats, nactive);
 	look_beyond(feed, partition, stats);
 }
 
@@ -447,16 +419,13 @@ read_stats(KcfFeed *feed)
 	const KcfKafkaStats *stats = kcf_kafka_stats(feed->kafka);
 	int n = feed->progress.npartitions;
 	bool missing = false;
-	int nactive = 0;
 
 	if (stats->brokers_up > 0 && feed->fault.error == KCF_KAFKA_UNREACHABLE)
 		feed->fault.error = KCF_KAFKA_OK;
-	for (int i = 0; i < Min(n, stats->npartitions); i++)
-		nactive += stats->partitions[i].active ? 1 : 0;
 	for (int i = 0; i < n; i++)
 	{
 		if (i < stats->npartitions)
-			partition_stats(feed, i, &stats->partitions[i], nactive);
+			partition_stats(feed, i, &stats->partitions[i]);
 		else
 			look_missing(feed, i);
 	}

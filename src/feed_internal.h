@@ -31,14 +31,12 @@ typedef struct FeedPartition
 	TimestampTz contact; /* when its broker was last heard of */
 	TimestampTz moved;   /* when the position last changed, or the fetching was started */
 	bool started;
-	bool known;           /* the cluster has had it since the client was made */
-	bool missing;         /* the cluster says that there is no such partition */
-	int bad_tries;        /* in a row, at the same offset */
-	int64 bad_base;       /* where the unreadable batch begins */
-	TimestampTz retry_at; /* fetching is to be started anew then; 0: not */
-	/* the end seems not to be reached although nothing comes: since when, and what was counted then */
-	TimestampTz idle_since;
-	int64 idle_fetches;
+	bool known;               /* the cluster has had it since the client was made */
+	bool missing;             /* the cluster says that there is no such partition */
+	int bad_tries;            /* in a row, at the same offset */
+	int64 bad_base;           /* where the unreadable batch begins */
+	TimestampTz retry_at;     /* fetching is to be started anew then; 0: not */
+	TimestampTz up_since;     /* its broker is connected since; 0: it is not */
 	TimestampTz beyond_since; /* our position has been behind the end of the log since */
 } FeedPartition;
 
@@ -70,7 +68,8 @@ struct KcfFeed
 	bool pulling; /* the library may have more for us */
 	bool applied; /* rows changed since the last settle */
 	bool moved;   /* positions or counters did */
-	bool more_housekeeping;
+	bool news;    /* this turn found something to do */
+	bool untidy;  /* the store may need housekeeping */
 	int rows_since_housekeeping;
 
 	TimestampTz full_since; /* 0: there is room */

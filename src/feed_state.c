@@ -57,6 +57,9 @@ void
 kcf_feed_tick(KcfFeed *feed)
 {
 	feed->now = GetCurrentTimestamp();
+	/* A pin that stood in the way may be gone. */
+	if (kcf_store_hindered(kcf_ingest_writer(feed->ingest)))
+		feed->untidy = true;
 	if (!feed->load)
 		kcf_store_set_tombstone_limit(kcf_ingest_writer(feed->ingest),
 									  (Size) kcf_guc_deletion_memory * 1024);
@@ -69,9 +72,7 @@ kcf_feed_tick(KcfFeed *feed)
 		if (p->retry_at != 0 && p->retry_at <= feed->now)
 			kcf_feed_start(feed, i);
 	}
-	/* What a load has piled up goes back when there is nothing to hold. */
-	if (kcf_spool_empty(feed->spool))
-		kcf_spool_clear(feed->spool);
+	kcf_spool_trim(feed->spool);
 
 	if (is_stuck(feed))
 		reconnect(feed, "it is connected, but makes no progress");

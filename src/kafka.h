@@ -81,6 +81,8 @@ extern void kcf_kafka_start(KcfKafka *kafka, int32 partition, int64 offset);
 extern void kcf_kafka_stop(KcfKafka *kafka, int32 partition);
 /* Does what the spool holds of this partition stem from its last start? */
 extern bool kcf_kafka_current(const KcfKafka *kafka, const KcfSpooled *spooled);
+/* Is there anything to serve or to pull? Cheap. */
+extern bool kcf_kafka_pending(const KcfKafka *kafka);
 /*
  * Move what has arrived to the spool, at most about max_records and while the spool holds less than
  * max_bytes. Number of records; -1: no memory, and something was lost: start again at the

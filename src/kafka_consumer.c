@@ -94,6 +94,12 @@ kcf_kafka_watermarks(KcfKafka *kafka, int32 partition, int64 *low, int64 *high)
 		   *high >= 0;
 }
 
+bool
+kcf_kafka_pending(const KcfKafka *kafka)
+{
+	return rd_kafka_queue_length(kafka->records) > 0 || rd_kafka_queue_length(kafka->events) > 0;
+}
+
 /* ---- into the spool ------------------------------------------------------------------------ */
 
 static KcfSlice

@@ -8,7 +8,13 @@
 #include "lib/ilist.h"
 #include "utils/memutils.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #define CHUNK_SIZE ((Size) 1024 * 1024)
+/* A spool that held more than this has used the allocator enough to tidy that up too. */
+#define MUCH ((Size) 16 * 1024 * 1024)
 /* Empty chunks kept for reuse: their memory is warm, and mapping it anew costs more than copying
  * into it. */
 #define MAX_SPARE 4
@@ -26,6 +32,7 @@ struct KcfSpool
 {
 	MemoryContext mcxt;
 	Size bytes;
+	Size most;    /* bytes held at once since it was last trimmed */
 	Chunk *first; /* being consumed */
 	Chunk *last;  /* being filled */
 	slist_head spare;
@@ -92,6 +99,20 @@ kcf_spool_clear(KcfSpool *spool)
 	drop_spare(spool, 0);
 }
 
+void
+kcf_spool_trim(KcfSpool *spool)
+{
+	if (spool->bytes > 0)
+		return;
+	kcf_spool_clear(spool);
+#ifdef __GLIBC__
+	/* What a load has gone through, the library's side included, is otherwise kept for good. */
+	if (spool->most > MUCH)
+		malloc_trim(0);
+#endif
+	spool->most = 0;
+}
+
 static Chunk *
 add_chunk(KcfSpool *spool, Size need)
 {
@@ -142,6 +163,7 @@ kcf_spool_add(KcfSpool *spool, Size extra)
 	spooled->size = size;
 	chunk->used += size;
 	spool->bytes += size;
+	spool->most = Max(spool->most, spool->bytes);
 	return spooled;
 }
 

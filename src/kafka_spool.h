@@ -43,6 +43,8 @@ typedef struct KcfSpool KcfSpool;
 extern KcfSpool *kcf_spool_create(MemoryContext parent);
 extern void kcf_spool_destroy(KcfSpool *spool);
 extern void kcf_spool_clear(KcfSpool *spool);
+/* Now and then while there is nothing to do: gives memory back when it is empty. */
+extern void kcf_spool_trim(KcfSpool *spool);
 /* Room at the end for one of this many bytes beyond the struct, its size set and the rest zeroed.
  * NULL: no memory */
 extern KcfSpooled *kcf_spool_add(KcfSpool *spool, Size extra);

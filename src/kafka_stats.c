@@ -25,7 +25,7 @@ offset_of(const json_t *object, const char *name)
 	return Max(number(object, name, -1), -1);
 }
 
-/* The broker with this id: a connection that is up, when it last answered, how often it was asked.
+/* The broker with this id: a connection that is up, when it last answered.
  */
 static void
 read_leader(const json_t *brokers, int64 id, KcfPartitionStats *partition)
@@ -33,7 +33,6 @@ read_leader(const json_t *brokers, int64 id, KcfPartitionStats *partition)
 	void *iter;
 
 	partition->leader_idle = -1;
-	partition->leader_fetches = 0;
 	for (iter = json_object_iter((json_t *) brokers); iter;
 		 iter = json_object_iter_next((json_t *) brokers, iter))
 	{
@@ -43,7 +42,6 @@ read_leader(const json_t *brokers, int64 id, KcfPartitionStats *partition)
 
 		if (number(broker, "nodeid", -1) != id)
 			continue;
-		partition->leader_fetches = number(json_object_get(broker, "req"), "Fetch", 0);
 		state = json_string_value(json_object_get(broker, "state"));
 		idle = number(broker, "rxidle", -1);
 		if (idle >= 0 && state && strcmp(state, "UP") == 0)

@@ -20,10 +20,9 @@ typedef struct KcfPartitionStats
 	int64 high;   /* high watermark; -1: unknown */
 	int64 stable; /* last stable offset, or the high watermark where there is none; -1: unknown */
 	int64 queued; /* records in the library's queue, of all partitions together */
-	int64 leader_idle;    /* ms since its broker last answered; -1: not connected */
-	int64 leader_fetches; /* fetch requests sent to its broker since the client was made */
-	bool known;           /* the cluster has this partition */
-	bool active;          /* being fetched */
+	int64 leader_idle; /* ms since its broker last answered; -1: not connected */
+	bool known;        /* the cluster has this partition */
+	bool active;       /* being fetched */
 } KcfPartitionStats;
 
 typedef struct KcfKafkaStats

@@ -46,7 +46,7 @@ kcf_consumer_next_seq(void)
 /* ---- turns --------------------------------------------------------------------------------- */
 
 static void
-show_state(KcfConsumerTable *table)
+show_state(KcfConsumerTable *table, bool texts)
 {
 	KcfFeedState state;
 
@@ -74,7 +74,9 @@ show_state(KcfConsumerTable *table)
 		state.state = KCF_TABLE_FAILED;
 		strlcpy(state.text, table->problem, sizeof(state.text));
 	}
-	kcf_table_set_state(table->shared, state.state, state.text[0] ? "%s" : NULL, state.text);
+	if (texts || table->show || pg_atomic_read_u32(&table->shared->state) != state.state)
+		kcf_table_set_state(table->shared, state.state, state.text[0] ? "%s" : NULL, state.text);
+	table->show = false;
 }
 
 static void
@@ -109,6 +111,7 @@ settle(KcfFeed *feed)
 	any_settled |= kcf_feed_settle(feed);
 }
 
+/* Once a second with all there is to say, and at once when the state itself is another one. */
 static void
 show_changed(bool all)
 {
@@ -118,9 +121,9 @@ show_changed(bool all)
 	{
 		KcfConsumerTable *table = lfirst(lc);
 
-		if (all || table->show)
-			show_state(table);
-		table->show = false;
+		if (all || table->show || (table->follow && kcf_feed_news(table->follow)) ||
+			(table->load && kcf_feed_news(table->load)))
+			show_state(table, all);
 	}
 }
 
@@ -195,29 +198,29 @@ turn(void)
 	before = kcf_consumer.publish_wanted || applied;
 	publish(applied);
 
-	published = kcf_clock_published(kcf_consumer.database, kcf_consumer.clock);
-	min_pinned = kcf_pins_min(kcf_consumer.database, kcf_consumer.clock);
-	foreach (lc, kcf_consumer.tables)
+	if (before || tick)
 	{
-		KcfConsumerTable *table = lfirst(lc);
-
-		if (before || tick)
+		published = kcf_clock_published(kcf_consumer.database, kcf_consumer.clock);
+		min_pinned = kcf_pins_min(kcf_consumer.database, kcf_consumer.clock);
+		foreach (lc, kcf_consumer.tables)
 		{
+			KcfConsumerTable *table = lfirst(lc);
+
 			if (table->follow)
 				tidy(table, table->follow, published, min_pinned, now);
 			if (table->load)
 				tidy(table, table->load, published, min_pinned, now);
+			if (tick)
+				kcf_table_sweep(table->shared, min_pinned);
 		}
-		if (tick)
-			kcf_table_sweep(table->shared, min_pinned);
 	}
 
 	if (tick)
 	{
 		last_tick = now;
 		for_each_feed(kcf_feed_tick);
+		show_changed(true);
 	}
-	show_changed(tick);
 	nbusy = 0;
 	for_each_feed(count_busy);
 	return nbusy > 0 || kcf_consumer.publish_wanted;

@@ -207,6 +207,8 @@ define(Oid relid)
 		new_server = NULL;
 		kcf_consumer_set_problem(table, edata);
 	}
+	if (pg_atomic_read_u64(&table->shared->account.limit) != (uint64) new_def->options->max_bytes)
+		table->load_at = 0; /* what had no room may have it now */
 	pg_atomic_write_u64(&table->shared->account.limit, new_def->options->max_bytes);
 	kcf_table_set_identity(table->shared, new_def->owner, new_def->options->topic);
 

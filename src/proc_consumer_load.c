@@ -221,6 +221,7 @@ kcf_consumer_tend_load(KcfConsumerTable *table, TimestampTz now)
 		kcf_feed_set_loading(table->load, false);
 		table->finishing = true;
 		table->finishing_since = now;
+		kcf_consumer.publish_wanted = true;
 	}
 }
 
