@@ -22,6 +22,7 @@
 #include "src/errlog.h"
 #include "src/fdw.h"
 #include "src/guc.h"
+#include "src/keytype.h"
 #include "src/pins.h"
 #include "src/proc_launcher.h"
 #include "src/registry.h"
@@ -41,15 +42,21 @@ _PG_init(void)
 	/*
 	 * Shared memory and the launcher exist only when the postmaster has loaded us. Without them
 	 * nothing works, and since this is where every function of ours begins its life, every one of
-	 * them says so.
+	 * them says so. But pg_upgrade's servers may be without: it needs the validator, no more, and
+	 * settings that only the postmaster may define would end its session.
 	 */
-	if (!process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)
+	if (!process_shared_preload_libraries_in_progress)
+	{
+		if (IsBinaryUpgrade)
+			return;
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("kafka_cache_fdw must be loaded via shared_preload_libraries"),
 						errhint("Add this line to postgresql.conf and restart the server: "
 								"shared_preload_libraries = 'kafka_cache_fdw'")));
+	}
 
 	kcf_guc_init();
+	kcf_keytype_seed();
 
 	/* pg_upgrade moves definitions only: no memory, no processes, no opinion on DDL. */
 	if (IsBinaryUpgrade)

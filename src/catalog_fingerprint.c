@@ -39,7 +39,12 @@ put_int(StringInfo buf, int64 n)
 static uint64
 finish(StringInfo buf)
 {
-	uint64 hash = DatumGetUInt64(hash_any_extended((unsigned char *) buf->data, buf->len, 0));
+	/*
+	 * Who could choose two definitions of one fingerprint would read a table's tuples by the other
+	 * one's columns, so nobody is to know how it is made.
+	 */
+	uint64 hash = DatumGetUInt64(
+		hash_any_extended((unsigned char *) buf->data, buf->len, kcf_keytype_secret()));
 
 	explicit_bzero(buf->data, buf->len); /* there may be passwords in it */
 	return hash;

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "access/parallel.h"
 #include "access/relation.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -199,7 +200,8 @@ check_columns(const KcfTableDef *def, AttrNumber *attnums)
 
 /*
  * The table, locked. A worker does not wait behind somebody's open ALTER TABLE, with all other
- * tables waiting behind the worker: it gets an error and tries again later.
+ * tables waiting behind the worker: it gets an error and tries again later. A parallel worker is
+ * no such worker, but a part of its leader's session.
  */
 static Relation
 open_table(Oid relid)
@@ -208,7 +210,7 @@ open_table(Oid relid)
 
 	if (ConditionalLockRelationOid(relid, AccessShareLock))
 		rel = RelationIdGetRelation(relid);
-	else if (MyBgworkerEntry != NULL)
+	else if (MyBgworkerEntry != NULL && !IsParallelWorker())
 		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 						errmsg("could not lock foreign table with OID %u", relid),
 						errdetail("Another session is altering it.")));

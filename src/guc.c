@@ -38,7 +38,7 @@ kcf_guc_init(void)
 	DefineCustomIntVariable(
 		"kafka_cache.memory", "Shared memory for all cached tables of this server.",
 		"It is reserved when the server starts. A table that finds no room stops and says so.",
-		&kcf_guc_memory, 1024, 16, 1 << 24, PGC_POSTMASTER, GUC_UNIT_MB, NULL, NULL, NULL);
+		&kcf_guc_memory, 1024, 16, 1 << 20, PGC_POSTMASTER, GUC_UNIT_MB, NULL, NULL, NULL);
 	DefineCustomIntVariable(
 		"kafka_cache.max_tables", "Most cached tables in all databases of this server.", NULL,
 		&kcf_guc_max_tables, 256, 1, 10000, PGC_POSTMASTER, 0, NULL, NULL, NULL);

@@ -31,6 +31,12 @@ kcf_keytype_seed(void)
 		seed = random;
 }
 
+uint64
+kcf_keytype_secret(void)
+{
+	return seed;
+}
+
 /* ---- hashing ---- */
 
 #define MIX_A UINT64CONST(0x9e3779b97f4a7c15)

@@ -62,6 +62,7 @@ extern uint64 kcf_key_hash(const KcfKeyType *key, const Datum *values);
 extern bool kcf_key_equals_slow(const KcfKeyType *key, const Datum *values, HeapTupleHeader tuple);
 /* A number that no outsider knows, so that nobody can prepare colliding keys. Postmaster only. */
 extern void kcf_keytype_seed(void);
+extern uint64 kcf_keytype_secret(void);
 
 /* Most tables have one key column, not null, at a fixed place: some loads and a comparison. */
 static inline bool

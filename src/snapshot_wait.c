@@ -10,10 +10,12 @@
 #include "snapshot_wait.h"
 
 #include "catalog.h"
+#include "compat.h"
 #include "guc.h"
 #include "registry.h"
 
 #include "access/relation.h"
+#include "catalog/pg_authid.h"
 #include "miscadmin.h"
 #include "parser/parsetree.h"
 #include "storage/latch.h"
@@ -297,6 +299,9 @@ pg_attribute_noreturn() static void report_not_ready(Oid relid)
 	LWLockAcquire(kcf_registry_lock, LW_SHARED);
 	strlcpy(text, table->text, sizeof(text));
 	LWLockRelease(kcf_registry_lock);
+	/* Words may name brokers: as in the views, they are for the owner and for monitors. */
+	if (!kcf_owns_relation(relid, GetUserId()) && !has_privs_of_role(GetUserId(), ROLE_PG_MONITOR))
+		text[0] = '\0';
 	percent = state == KCF_TABLE_LOADING ? percent_loaded(table) : -1;
 	ereport(ERROR,
 			(errcode(state == KCF_TABLE_FULL ? ERRCODE_OUT_OF_MEMORY

@@ -25,6 +25,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(kafka_cache_tables);
@@ -52,6 +53,9 @@ may_select(Oid relid)
 KcfSight
 kcf_status_sight(Oid relid)
 {
+	/* Dropped since the list of tables was made: the questions below would be errors. */
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+		return KCF_SEE_NOTHING;
 	if (kcf_status_is_monitor() || kcf_owns_relation(relid, GetUserId()))
 		return KCF_SEE_ALL;
 	return may_select(relid) ? KCF_SEE_NUMBERS : KCF_SEE_NOTHING;
