@@ -96,12 +96,25 @@ wait_event_set(void)
 	return wait_set;
 }
 
+/*
+ * A worker that is told to leave while it has nothing to do, the usual case, leaves without a FATAL
+ * in the log: DROP DATABASE and a shutdown are no accidents. (With 0 the postmaster forgets a worker,
+ * which it must not do with the launcher.)
+ */
+static void
+serve_interrupts(void)
+{
+	if (ProcDiePending && InterruptHoldoffCount == 0 && CritSectionCount == 0)
+		proc_exit(MyBgworkerEntry->bgw_restart_time == BGW_NEVER_RESTART ? 0 : 1);
+	CHECK_FOR_INTERRUPTS();
+}
+
 void
 kcf_proc_wait(long timeout_ms)
 {
 	WaitEvent event;
 
-	CHECK_FOR_INTERRUPTS();
+	serve_interrupts();
 	(void) WaitEventSetWait(wait_event_set(), timeout_ms, &event, 1, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	if (event_fd >= 0)
@@ -113,7 +126,7 @@ kcf_proc_wait(long timeout_ms)
 			ereport(ERROR, (errcode_for_file_access(),
 							errmsg("could not read an event file descriptor: %m")));
 	}
-	CHECK_FOR_INTERRUPTS();
+	serve_interrupts();
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;

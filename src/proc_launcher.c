@@ -4,7 +4,8 @@
  *
  * A database is visited once, by starting its first consumer: where the extension is not, that one
  * says so and leaves, and the database's slot is free again. CREATE EXTENSION asks for another
- * visit. On a standby nobody can ask, so it is visited again every minute.
+ * visit. On a standby nobody can ask, so databases are visited again every minute, and consumers that
+ * are there look at their catalogs.
  *
  * What is known of processes comes from two sides. The registry tells who is there (the worker
  * itself takes its pid away); the postmaster tells, through our handle, when a started worker is
@@ -36,6 +37,7 @@
 
 #define BACKOFF_MIN_MS 1000
 #define BACKOFF_MAX_MS 60000
+#define NO_SLOT_MS 50    /* the postmaster tells of an end a moment before it frees the slot */
 #define HEALTHY_MS 60000 /* who lived so long starts at the beginning of the back-off again */
 #define STANDBY_LOOK_MS 60000
 #define LOG_INTERVAL_MS 60000
@@ -128,13 +130,20 @@ read_databases(void)
 	return rows;
 }
 
+/* Is this consumer there, or about to come? */
+static bool
+is_running(int slot, int k)
+{
+	return children[slot][k].handle || kcf_database(slot)->consumers[k].pid != 0;
+}
+
 /* Nobody runs in this slot, or is about to. */
 static bool
 slot_is_empty(int slot)
 {
 	for (int k = 0; k < KCF_MAX_CLOCKS; k++)
 	{
-		if (children[slot][k].handle || kcf_database(slot)->consumers[k].pid != 0)
+		if (is_running(slot, k))
 			return false;
 	}
 	return true;
@@ -282,62 +291,128 @@ back_off(KcfWorker *worker, TimestampTz now)
 	worker->retry_at = TimestampTzPlusMilliseconds(now, worker->backoff_ms);
 }
 
-/* Is this consumer there, or about to come? Notes how one that was has left. */
-static bool
-is_running(int slot, int k, TimestampTz now)
+/* Under the exclusive lock: a consumer has ended. */
+static void
+note_end(KcfDatabase *db, KcfWorker *worker, TimestampTz now)
 {
-	KcfDatabase *db = kcf_database(slot);
-	KcfWorker *worker = &db->consumers[k];
-	Child *child = &children[slot][k];
-	pid_t pid;
-	bool never_came = false;
+	bool came = worker->started_at != 0;
 
-	if (child->handle)
+	if (worker->left == KCF_LEFT_WITHDRAWN || db->withdrawals > 0 ||
+		db->state == KCF_DATABASE_ABSENT)
+		return;
+	worker->restarts++;
+	look_again = true; /* is the database still there? */
+	if (came && TimestampDifferenceExceeds(worker->started_at, now, HEALTHY_MS))
+		worker->backoff_ms = 0;
+	/* Whoever was sent away by an administrator comes back at once, if only not for ever. */
+	if (worker->left != KCF_LEFT_QUIETLY ||
+		!TimestampDifferenceExceeds(worker->started_at, now, BACKOFF_MIN_MS))
 	{
-		BgwHandleStatus status = GetBackgroundWorkerPid(child->handle, &pid);
-
-		if (status == BGWH_STARTED || status == BGWH_NOT_YET_STARTED)
-			return true;
-		pfree(child->handle);
-		child->handle = NULL;
+		back_off(worker, now);
+		strlcpy(worker->state, "backoff", sizeof(worker->state));
 	}
-	/* Also where we have asked for another: it has left at once. */
-	if (worker->pid != 0)
-	{
-		child->running = true; /* of an earlier launcher */
-		child->dboid = db->dboid;
-		return true;
-	}
-
-	if (child->running)
-	{
-		child->running = false;
-		if (child->dboid != db->dboid)
-			return false;
-		LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
-		never_came = worker->started_at == 0;
-		if (worker->failed || (never_came && db->withdrawals == 0))
-		{
-			if (!never_came && TimestampDifferenceExceeds(worker->started_at, now, HEALTHY_MS))
-				worker->backoff_ms = 0;
-			worker->restarts++;
-			look_again = true; /* is the database still there? */
-			back_off(worker, now);
-			strlcpy(worker->state, "backoff", sizeof(worker->state));
-		}
-		LWLockRelease(kcf_registry_lock);
-	}
-	return false;
 }
 
-/* A database that has not yet been heard of since its consumer was started. */
+/* Who of the consumers has ended since? */
+static void
+reap(TimestampTz now)
+{
+	for (int slot = 0; slot < KCF_MAX_DATABASES; slot++)
+	{
+		KcfDatabase *db = kcf_database(slot);
+
+		for (int k = 0; k < KCF_MAX_CLOCKS; k++)
+		{
+			Child *child = &children[slot][k];
+			pid_t pid;
+
+			if (child->handle)
+			{
+				BgwHandleStatus status = GetBackgroundWorkerPid(child->handle, &pid);
+
+				if (status == BGWH_STARTED || status == BGWH_NOT_YET_STARTED)
+					continue;
+				pfree(child->handle);
+				child->handle = NULL;
+			}
+			/* Also where we have asked for another: it has left at once. */
+			if (db->consumers[k].pid != 0)
+			{
+				child->running = true; /* of an earlier launcher */
+				child->dboid = db->dboid;
+				continue;
+			}
+			if (!child->running)
+				continue;
+			child->running = false;
+			LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+			if (OidIsValid(db->dboid) && child->dboid == db->dboid)
+				note_end(db, &db->consumers[k], now);
+			LWLockRelease(kcf_registry_lock);
+		}
+	}
+}
+
+/* A first consumer from its start until it stays, or has gone because there is nothing for it. */
 static bool
 is_visit(int slot, TimestampTz now)
 {
 	KcfDatabase *db = kcf_database(slot);
 
-	return OidIsValid(db->dboid) && !db->visited && children[slot][0].running &&
+	return children[slot][0].running && db->state != KCF_DATABASE_RUNNING &&
 		   !TimestampDifferenceExceeds(db->consumers[0].retry_at, now, VISIT_PATIENCE_MS);
+}
+
+/*
+ * Start it. Where the server has no slot, milliseconds until the next try; else -1. A visit while
+ * others are under way (modest) waits for their end, which wakes us.
+ */
+static long
+start_or_wait(int slot, int k, bool modest, TimestampTz now)
+{
+	static TimestampTz last_logged = 0;
+	KcfDatabase *db = kcf_database(slot);
+	KcfWorker *worker = &db->consumers[k];
+	bool started = start_consumer(slot, k);
+	bool again = false;
+	long ms = -1;
+
+	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+	if (started)
+	{
+		if (worker->no_slot)
+			worker->backoff_ms = 0;
+		worker->no_slot = false;
+	}
+	else if (modest)
+		ms = -1;
+	else if (!worker->no_slot)
+	{
+		worker->no_slot = true;
+		ms = NO_SLOT_MS;
+		worker->retry_at = TimestampTzPlusMilliseconds(now, ms);
+	}
+	else
+	{
+		again = true;
+		back_off(worker, now);
+		ms = worker->backoff_ms;
+		strlcpy(worker->state, "no_slot", sizeof(worker->state));
+		strlcpy(worker->text, "no free background worker slot: increase max_worker_processes",
+				sizeof(worker->text));
+	}
+	LWLockRelease(kcf_registry_lock);
+
+	if (again &&
+		(last_logged == 0 || TimestampDifferenceExceeds(last_logged, now, LOG_INTERVAL_MS)))
+	{
+		last_logged = now;
+		ereport(LOG, (errmsg("no free background worker slot for a kafka_cache consumer of "
+							 "database \"%s\"",
+							 db->name),
+					  errhint("Increase \"max_worker_processes\".")));
+	}
+	return ms;
 }
 
 /*
@@ -350,7 +425,6 @@ tend_consumers(void)
 	long wait = -1;
 	int visits = 0;
 	TimestampTz now = GetCurrentTimestamp();
-	static TimestampTz last_logged = 0;
 
 	for (int slot = 0; slot < KCF_MAX_DATABASES; slot++)
 		visits += is_visit(slot, now) ? 1 : 0;
@@ -360,8 +434,6 @@ tend_consumers(void)
 		KcfDatabase *db = kcf_database(slot);
 		Oid dboid = db->dboid;
 
-		bool was_empty = slot_is_empty(slot);
-
 		if (!OidIsValid(dboid))
 			continue;
 		for (int k = 0; k < kcf_guc_consumers_per_database; k++)
@@ -369,7 +441,7 @@ tend_consumers(void)
 			KcfWorker *worker = &db->consumers[k];
 			bool start = false;
 
-			if (is_running(slot, k, now) || leaving[slot])
+			if (is_running(slot, k) || leaving[slot])
 				continue;
 
 			LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
@@ -392,45 +464,25 @@ tend_consumers(void)
 						db->state = KCF_DATABASE_STARTING;
 					worker->retry_at = now;
 					worker->started_at = 0;
-					worker->failed = false;
-					worker->text[0] = '\0';
-					strlcpy(worker->state, "starting", sizeof(worker->state));
+					worker->left = KCF_LEFT_UNKNOWN;
+					if (!worker->no_slot)
+						strlcpy(worker->state, "starting", sizeof(worker->state));
 				}
 			}
 			LWLockRelease(kcf_registry_lock);
 
-			if (start && !start_consumer(slot, k))
+			if (start)
 			{
-				long ms;
+				long ms = start_or_wait(slot, k, !db->visited && visits > 1, now);
 
-				LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
-				back_off(worker, now);
-				ms = worker->backoff_ms;
-				strlcpy(worker->state, "no_slot", sizeof(worker->state));
-				strlcpy(worker->text,
-						"no free background worker slot: increase max_worker_processes",
-						sizeof(worker->text));
-				LWLockRelease(kcf_registry_lock);
-				wait = wait < 0 ? ms : Min(wait, ms);
-				if (last_logged == 0 ||
-					TimestampDifferenceExceeds(last_logged, now, LOG_INTERVAL_MS))
-				{
-					last_logged = now;
-					ereport(LOG, (errmsg("no free background worker slot for a kafka_cache "
-										 "consumer of database \"%s\"",
-										 db->name),
-								  errhint("Increase \"max_worker_processes\".")));
-				}
+				if (ms >= 0)
+					wait = wait < 0 ? ms : Min(wait, ms);
 			}
 		}
 
-		/* The last has gone: the slot is freed when the databases are looked at. */
+		/* The slot is freed when the databases are looked at. */
 		if (leaving[slot])
-		{
-			if (!was_empty && slot_is_empty(slot))
-				wait = 0;
 			continue;
-		}
 
 		/* Visited in vain: remember that, and let another database have the slot. */
 		if (db->state == KCF_DATABASE_ABSENT && db->withdrawals == 0 && slot_is_empty(slot))
@@ -460,6 +512,17 @@ tend_consumers(void)
 			wait = wait < 0 ? VISIT_PATIENCE_MS : Min(wait, VISIT_PATIENCE_MS);
 	}
 	return wait;
+}
+
+/* Nobody runs DDL on a standby, so consumers are told that there may have been some. */
+static void
+tell_consumers(void)
+{
+	for (int slot = 0; slot < KCF_MAX_DATABASES; slot++)
+	{
+		if (OidIsValid(kcf_database(slot)->dboid))
+			kcf_database_ddl(kcf_database(slot)->dboid);
+	}
 }
 
 /* CREATE EXTENSION somewhere; true: visit all. */
@@ -507,12 +570,16 @@ kcf_launcher_main(Datum arg)
 		bool visit_all = take_visits();
 		long wait;
 
+		reap(now);
+
 		if (looks != looked || again || visit_all || look_again ||
 			strcmp(databases, kcf_guc_databases) != 0)
 		{
 			pfree(databases);
 			databases = MemoryContextStrdup(TopMemoryContext, kcf_guc_databases);
 			look_at_databases(again || visit_all);
+			if (again)
+				tell_consumers();
 			looked = looks;
 			last_look = now;
 		}

@@ -387,9 +387,12 @@ worker_leave(int code, Datum arg)
 	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
 	worker->pid = 0;
 	worker->latch = NULL;
-	/* Who was sent away by a command, or left with the whole server, did not fail. */
-	worker->failed = code != 0 && !(db && db->withdrawals > 0);
-	strlcpy(worker->state, worker->failed ? "failed" : "stopped", sizeof(worker->state));
+	worker->text[0] = '\0';
+	worker->left = db && db->withdrawals > 0 ? KCF_LEFT_WITHDRAWN
+				   : code == 0               ? KCF_LEFT_QUIETLY
+											 : KCF_LEFT_FAILED;
+	strlcpy(worker->state, worker->left == KCF_LEFT_FAILED ? "failed" : "stopped",
+			sizeof(worker->state));
 	LWLockRelease(kcf_registry_lock);
 	if (db)
 	{
@@ -412,6 +415,8 @@ kcf_worker_enter(int database, int number, Oid dboid)
 		KcfDatabase *db = kcf_database(database);
 
 		my_worker = &db->consumers[number];
+		if (db->dboid == dboid && db->withdrawals > 0)
+			my_worker->left = KCF_LEFT_WITHDRAWN;
 		welcome = db->dboid == dboid && db->withdrawals == 0 && my_worker->pid == 0;
 	}
 	if (welcome)
@@ -420,7 +425,7 @@ kcf_worker_enter(int database, int number, Oid dboid)
 		my_worker->pid = MyProcPid;
 		my_worker->latch = MyLatch;
 		my_worker->started_at = GetCurrentTimestamp();
-		my_worker->failed = false;
+		my_worker->left = KCF_LEFT_UNKNOWN;
 		strlcpy(my_worker->state, "running", sizeof(my_worker->state));
 		my_worker->text[0] = '\0';
 	}

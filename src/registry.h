@@ -139,20 +139,28 @@ typedef enum KcfDatabaseState
 	KCF_DATABASE_STARTING, /* its consumers are being started */
 	KCF_DATABASE_ABSENT,   /* visited: the extension is not there */
 	KCF_DATABASE_RUNNING,
-	KCF_DATABASE_WITHDRAWN, /* a command needs the database without our workers */
-	KCF_DATABASE_BACKOFF    /* failed, to be started again at retry_at */
+	KCF_DATABASE_WITHDRAWN /* a command needs the database without our workers */
 } KcfDatabaseState;
+
+typedef enum KcfLeft
+{
+	KCF_LEFT_UNKNOWN, /* it is there, or never came */
+	KCF_LEFT_QUIETLY, /* exit code 0 */
+	KCF_LEFT_FAILED,
+	KCF_LEFT_WITHDRAWN /* a command needed the database */
+} KcfLeft;
 
 /* All under the registry lock. */
 typedef struct KcfWorker
 {
 	int pid; /* 0: not running; the worker itself */
 	Latch *latch;
-	TimestampTz started_at; /* kept after its exit */
-	bool failed;            /* how it last left; the worker itself */
-	int restarts;           /* after failures; launcher */
+	TimestampTz started_at; /* kept after its exit; 0: it has not come yet */
+	KcfLeft left;           /* how; the worker itself */
+	int restarts;           /* after it had left by itself or failed; launcher */
 	TimestampTz retry_at;   /* not to be started before; launcher */
 	int backoff_ms;         /* launcher */
+	bool no_slot;           /* the server had no room for it; launcher */
 	char state[32];         /* in a word; worker while it runs, else launcher */
 	char text[256];         /* what there is to say about it, or empty */
 } KcfWorker;

@@ -99,7 +99,7 @@ kcf_status_state(const KcfTable *table, bool listed, const char **text)
 	{
 		if (!listed)
 			*text = "the database is not in kafka_cache.databases";
-		else if (worker && worker->text[0])
+		else if (worker && worker->pid == 0 && worker->text[0])
 			*text = worker->text;
 		else if (kcf_table_count() == kcf_guc_max_tables)
 			*text = "kafka_cache.max_tables is reached";
