@@ -8,38 +8,12 @@
 #include "fdw_scan.h"
 
 #include "catalog.h"
-#include "registry.h"
 
 #include "commands/explain.h"
-#include "lib/stringinfo.h"
-#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
-
-char *
-kcf_position_text(Oid relid)
-{
-	KcfTable *table = kcf_table_find(MyDatabaseId, relid);
-	StringInfoData buf;
-
-	if (table == NULL)
-		return NULL;
-	initStringInfo(&buf);
-	appendStringInfoChar(&buf, '{');
-	LWLockAcquire(kcf_registry_lock, LW_SHARED);
-	{
-		KcfPartitions *partitions = kcf_table_is_served(table) ? &table->followed : &table->load;
-
-		for (int i = 0; i < partitions->n; i++)
-			appendStringInfo(&buf, "%s\"%d\": " INT64_FORMAT, i > 0 ? ", " : "", i,
-							 (int64) pg_atomic_read_u64(&partitions->array[i].next) - 1);
-	}
-	LWLockRelease(kcf_registry_lock);
-	appendStringInfoChar(&buf, '}');
-	return buf.data;
-}
 
 /* ---- the condition on the key ---- */
 
@@ -172,7 +146,8 @@ kafkaCacheExplainForeignScan(ForeignScanState *node, ExplainState *es)
 		explain_condition(plan, es);
 	if (es->verbose)
 	{
-		char *position = st ? st->position : kcf_position_text(relid);
+		const char *position =
+			st ? kcf_snapshot_position(st->snapshot, relid) : kcf_relation_position(relid);
 
 		if (position)
 			ExplainPropertyText("Cache Position", position, es);

@@ -61,8 +61,6 @@ kafkaCacheBeginForeignScan(ForeignScanState *node, int eflags)
 	st->snapshot = kcf_snapshot_acquire(estate);
 	st->lost = kcf_snapshot_lost_flag(st->snapshot);
 	kcf_snapshot_view(st->snapshot, relid, &st->view);
-	if (estate->es_instrument)
-		st->position = kcf_position_text(relid);
 	ItemPointerSetInvalid(&st->tuple.t_self);
 	st->tuple.t_tableOid = relid;
 

@@ -50,11 +50,6 @@ typedef struct KcfScanState
 	KcfRow **found;
 	int nfound;
 	int next_found;
-
-	char *position; /* when the snapshot was taken, for EXPLAIN ANALYZE */
 } KcfScanState;
-
-/* fdw_explain.c: how far the served rows of a table go, as kafka_cache.position() prints it. */
-extern char *kcf_position_text(Oid relid);
 
 #endif /* KCF_FDW_SCAN_H */

@@ -46,7 +46,15 @@ typedef struct State
 	int database; /* -1: nothing is pinned, there is nothing to read */
 	TimestampTz taken_at;
 	KcfSeq seqs[KCF_MAX_CLOCKS];
+	MemoryContext positions_cxt; /* NULL: not noted */
+	List *positions;             /* of Position, for EXPLAIN */
 } State;
+
+typedef struct Position
+{
+	Oid relid;
+	char *text;
+} Position;
 
 struct KcfSnapshot
 {
@@ -224,6 +232,8 @@ free_state(State *state)
 	dlist_delete(&state->node);
 	if (state->key)
 		UnregisterSnapshotFromOwner(state->key, TopTransactionResourceOwner);
+	if (state->positions_cxt)
+		MemoryContextDelete(state->positions_cxt);
 	pfree(state);
 	if (had_pin)
 	{
@@ -320,6 +330,54 @@ pin_state_of_leader(State *state)
 	return true;
 }
 
+static bool
+note_position(Oid relid, void *arg)
+{
+	State *state = arg;
+	Position *position = palloc(sizeof(Position));
+
+	position->relid = relid;
+	position->text = kcf_relation_position(relid);
+	state->positions = lappend(state->positions, position);
+	return true;
+}
+
+/* The positions of the state's tables; false: they may be younger than the state. */
+static bool
+note_positions(State *state, const KcfScope *scope)
+{
+	MemoryContext old;
+
+	state->positions_cxt =
+		AllocSetContextCreate(TopMemoryContext, "kafka_cache positions", ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(state->positions_cxt);
+	(void) kcf_scope_visit(scope, note_position, state);
+	MemoryContextSwitchTo(old);
+	/* A consumer shows a position when it has published what belongs to it. */
+	pg_memory_barrier();
+	for (int i = 0; i < KCF_MAX_CLOCKS; i++)
+	{
+		if (kcf_clock_published(state->database, i) != state->seqs[i])
+			return false;
+	}
+	return true;
+}
+
+const char *
+kcf_snapshot_position(const KcfSnapshot *snapshot, Oid relid)
+{
+	ListCell *lc;
+
+	foreach (lc, snapshot->state->positions)
+	{
+		Position *position = lfirst(lc);
+
+		if (position->relid == relid)
+			return position->text;
+	}
+	return NULL;
+}
+
 /* Take the present state once all tables of the scope can be read, and see that they still can. */
 static State *
 take_state(const KcfScope *scope, Snapshot key, bool fixed)
@@ -336,7 +394,9 @@ take_state(const KcfScope *scope, Snapshot key, bool fixed)
 		if (database < 0)
 			return state;
 		pin_state(state, database);
-		if (kcf_scope_readable(scope, state->seqs))
+		if (kcf_scope_readable(scope, state->seqs) &&
+			(scope->estate == NULL || scope->estate->es_instrument == 0 ||
+			 note_positions(state, scope)))
 			return state;
 		/* Withdrawn between the look and the pin: wait on, in what is left of the time. */
 		free_state(state);

@@ -37,6 +37,11 @@ extern void kcf_snapshot_release(KcfSnapshot *snapshot);
 /* What this state holds of a table; ereports when that is nothing. */
 extern void kcf_snapshot_view(const KcfSnapshot *snapshot, Oid relid, KcfView *view);
 
+/* How far a table's served rows go, as kafka_cache.position() has it; NULL: not known. Now, and at the
+ * time of this state: known for statements under EXPLAIN ANALYZE only. */
+extern char *kcf_relation_position(Oid relid);
+extern const char *kcf_snapshot_position(const KcfSnapshot *snapshot, Oid relid);
+
 /* When each row is read: is the state still there? The flag is the state's own, see kcf_snapshot_check. */
 extern const volatile bool *kcf_snapshot_lost_flag(const KcfSnapshot *snapshot);
 extern void kcf_snapshot_lost(const KcfSnapshot *snapshot);

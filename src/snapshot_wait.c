@@ -16,6 +16,7 @@
 
 #include "access/relation.h"
 #include "catalog/pg_authid.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "parser/parsetree.h"
 #include "storage/latch.h"
@@ -33,7 +34,7 @@ typedef bool (*Visit)(Oid relid, void *arg);
 typedef struct Walk
 {
 	const KcfScope *scope;
-	Visit visit;
+	KcfScopeVisit visit;
 	void *arg;
 	Oid stopped_at;
 } Walk;
@@ -98,9 +99,8 @@ visit_plan(Walk *walk, Plan *plan)
 	return visit_plan(walk, plan->lefttree) && visit_plan(walk, plan->righttree);
 }
 
-/* Visit the scope's cached tables until one returns false; that one's OID, or InvalidOid. */
-static Oid
-visit_tables(const KcfScope *scope, Visit visit, void *arg)
+Oid
+kcf_scope_visit(const KcfScope *scope, KcfScopeVisit visit, void *arg)
 {
 	Walk walk = { scope, visit, arg, InvalidOid };
 
@@ -174,6 +174,29 @@ is_served(Oid relid, void *unused)
 									kcf_clock_published(table->database, table->clock));
 }
 
+char *
+kcf_relation_position(Oid relid)
+{
+	KcfTable *table = kcf_table_find(MyDatabaseId, relid);
+	StringInfoData buf;
+
+	if (table == NULL)
+		return NULL;
+	initStringInfo(&buf);
+	appendStringInfoChar(&buf, '{');
+	LWLockAcquire(kcf_registry_lock, LW_SHARED);
+	{
+		KcfPartitions *partitions = kcf_table_is_served(table) ? &table->followed : &table->load;
+
+		for (int i = 0; i < partitions->n; i++)
+			appendStringInfo(&buf, "%s\"%d\": " INT64_FORMAT, i > 0 ? ", " : "", i,
+							 (int64) pg_atomic_read_u64(&partitions->array[i].next) - 1);
+	}
+	LWLockRelease(kcf_registry_lock);
+	appendStringInfoChar(&buf, '}');
+	return buf.data;
+}
+
 /* ---- staleness ---- */
 
 static bool
@@ -195,7 +218,7 @@ check_staleness(const KcfScope *scope)
 	if (kcf_guc_max_staleness <= 0)
 		return;
 	now = GetCurrentTimestamp();
-	relid = visit_tables(scope, is_fresh, &now);
+	relid = kcf_scope_visit(scope, is_fresh, &now);
 	if (!OidIsValid(relid))
 		return;
 	at_end = find_table(relid) ? (TimestampTz) pg_atomic_read_u64(&find_table(relid)->at_end) : 0;
@@ -369,7 +392,7 @@ wait_for_tables(const KcfScope *scope, Oid relid, TimestampTz *deadline)
 	{
 		if (database < 0 && (database = kcf_my_database()) >= 0)
 			kcf_wait_prepare(database);
-		relid = visit_tables(scope, is_served, NULL);
+		relid = kcf_scope_visit(scope, is_served, NULL);
 		if (!OidIsValid(relid))
 			break;
 		if (!in_time || is_hopeless(relid))
@@ -388,7 +411,7 @@ kcf_scope_wait(const KcfScope *scope, TimestampTz *deadline)
 	Oid relid;
 
 	check_preloaded();
-	relid = visit_tables(scope, is_served, NULL);
+	relid = kcf_scope_visit(scope, is_served, NULL);
 	if (OidIsValid(relid))
 	{
 		if (kcf_guc_when_not_ready == KCF_NOT_READY_ERROR)
@@ -403,13 +426,13 @@ kcf_scope_wait(const KcfScope *scope, TimestampTz *deadline)
 bool
 kcf_scope_readable(const KcfScope *scope, const KcfSeq *seqs)
 {
-	return !OidIsValid(visit_tables(scope, is_readable, (void *) seqs));
+	return !OidIsValid(kcf_scope_visit(scope, is_readable, (void *) seqs));
 }
 
 void
 kcf_scope_check(const KcfScope *scope, const KcfSeq *seqs)
 {
-	Oid relid = visit_tables(scope, is_readable, (void *) seqs);
+	Oid relid = kcf_scope_visit(scope, is_readable, (void *) seqs);
 
 	if (OidIsValid(relid))
 	{

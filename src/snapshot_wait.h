@@ -20,6 +20,9 @@ typedef struct KcfScope
 	Oid relid;
 } KcfScope;
 
+/* Visit the tables until a visit is false; that one, or InvalidOid. */
+typedef bool (*KcfScopeVisit)(Oid relid, void *arg);
+extern Oid kcf_scope_visit(const KcfScope *scope, KcfScopeVisit visit, void *arg);
 /*
  * Until all can be read, as kafka_cache.when_not_ready says, or an error. *deadline: 0 at the first call. The
  * database slot, or -1 when no process of ours was ever there (only where nothing has to be read).
