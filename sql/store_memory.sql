@@ -27,29 +27,29 @@ SELECT count(*), min(t), max(t) FROM small;
 
 -- All that is charged is what the tables say they take, and a bound on what is dead holds after every key was replaced
 -- several times.
-SELECT kcf_writer.fill('medium', 'SELECT i, repeat(md5(i::text), 5) FROM generate_series(1, 100000) i');
-SELECT count(kcf_writer.put('medium', format('SELECT i, repeat(md5(i::text), %s) FROM generate_series(1, 100000) i ORDER BY md5((i * %s)::text)', n % 8 + 1, n))) FROM generate_series(1, 10) n;
+SELECT kcf_writer.fill('medium', 'SELECT i, repeat(md5(i::text), 5) FROM generate_series(1, 30000) i');
+SELECT count(kcf_writer.put('medium', format('SELECT i, repeat(md5(i::text), %s) FROM generate_series(1, 30000) i ORDER BY md5((i * %s)::text)', n % 8 + 1, n))) FROM generate_series(1, 10) n;
 SELECT kcf_writer.clean('medium') AS left_over;
 SELECT entries, dead_bytes < live_bytes / 4 AS little_is_dead, bytes < live_bytes * 1.5 AS compact FROM kcf_writer.stats('medium');
 SELECT count(*), min(length(t)), max(length(t)) FROM medium;
 
 -- Deleted, all of it comes back but tombstones.
-SELECT kcf_writer.del('medium', 'SELECT i, '''' FROM generate_series(1, 100000) i');
+SELECT kcf_writer.del('medium', 'SELECT i, '''' FROM generate_series(1, 30000) i');
 SELECT kcf_writer.clean('medium') AS left_over;
-SELECT entries, bytes < 16 * 1024 * 1024 AS small FROM kcf_writer.stats('medium');
+SELECT entries, bytes < 8 * 1024 * 1024 AS small FROM kcf_writer.stats('medium');
 
 -- A cursor keeps what it sees, and lets it go.
-SELECT kcf_writer.put('medium', 'SELECT i, repeat(md5(i::text), 5) FROM generate_series(1, 100000) i');
+SELECT kcf_writer.put('medium', 'SELECT i, repeat(md5(i::text), 5) FROM generate_series(1, 30000) i');
 SELECT kcf_writer.clean('medium') AS left_over;
 SELECT bytes AS medium FROM kcf_writer.stats('medium') \gset
 BEGIN;
 DECLARE c CURSOR FOR SELECT count(*), sum(k), min(length(t)), max(length(t)) FROM medium;
 DECLARE d CURSOR FOR SELECT length(t) FROM medium;
 FETCH 1 FROM d;
-SELECT count(kcf_writer.put('medium', format('SELECT i, %L FROM generate_series(1, 100000) i', n))) FROM generate_series(1, 5) n;
+SELECT count(kcf_writer.put('medium', format('SELECT i, %L FROM generate_series(1, 30000) i', n))) FROM generate_series(1, 5) n;
 SELECT kcf_writer.clean('medium') AS left_over;
 FETCH c;
-MOVE 50000 FROM d;
+MOVE 15000 FROM d;
 FETCH 1 FROM d;
 MOVE ALL FROM d;
 COMMIT;
@@ -64,7 +64,7 @@ BEGIN
     filled := 0;
     LOOP
         BEGIN
-            filled := filled + kcf_writer.put('large', format('SELECT i, repeat(''x'', i %% 3000) FROM generate_series(%s, %s) i', filled + 1, filled + 1000));
+            filled := filled + kcf_writer.put('large', format('SELECT i, repeat(''x'', i %% 8000) FROM generate_series(%s, %s) i', filled + 1, filled + 1000));
         EXCEPTION WHEN OTHERS THEN
             RETURN;
         END;
@@ -72,7 +72,7 @@ BEGIN
 END
 $$;
 SELECT filled FROM fill_up() \gset
-SELECT used() > size() * 0.9 AS full, :filled > 100000 AS many;
+SELECT used() > size() * 0.9 AS full, :filled > 20000 AS many;
 SELECT count(*), min(t), max(t) FROM small;
 SELECT count(*) FROM medium;
 SELECT kcf_writer.finish();

@@ -293,6 +293,8 @@ extern KcfRow *kcf_slab_reserve(KcfStoreWriter *writer, Size size, KcfSeq seq, K
 								uint64 *page);
 /* Complete the reserve; false: no room. */
 extern bool kcf_slab_reserve_fill(KcfStoreWriter *writer, Size size);
+/* What was right for a larger table is too large for this one. */
+extern void kcf_slab_reserve_shrink(KcfStoreWriter *writer);
 extern int kcf_slab_spares(const KcfStore *store);
 /* The row written there is whole. */
 extern void kcf_slab_commit(KcfStore *store, KcfRow *row, Size size);

@@ -230,6 +230,7 @@ kcf_store_housekeep(KcfStoreWriter *writer, KcfSeq published, KcfSeq min_pinned,
 	free_unseen(writer, seq, min_pinned);
 	if (kcf_slab_spares(store) < KCF_SPARES && store->open != NULL)
 		(void) kcf_slab_reserve_fill(writer, kcf_slab_next_size(store));
+	kcf_slab_reserve_shrink(writer);
 	more = kcf_index_work(writer, seq, WORK_ZERO, WORK_SLOTS);
 	if (store->tomb_bytes > store->tombstone_limit)
 		more |= forget_tombstones(writer, seq, min_pinned);

@@ -132,13 +132,14 @@ kcf_limbo_push(KcfStore *store, KcfLimbo *item, KcfLimboKind kind, KcfSeq seq)
 static void
 slab_free(KcfStore *store, KcfAccount *account, KcfSlab *slab)
 {
+	Size size = kcf_slab_next_size(store);
+
 	for (int i = 0; i < KCF_SPARES && slab->size <= KCF_SLAB_MAX; i++)
 	{
 		KcfSlab *spare = store->spares[i];
 
-		if (spare != NULL && spare->size >= slab->size)
+		if (spare != NULL && (spare->size >= size || spare->size >= slab->size))
 			continue;
-		/* the larger one is the spare from now on */
 		store->spares[i] = slab;
 		if (spare == NULL)
 			return;
@@ -281,6 +282,31 @@ kcf_slab_reserve_fill(KcfStoreWriter *writer, Size size)
 		}
 	}
 	return true;
+}
+
+void
+kcf_slab_reserve_shrink(KcfStoreWriter *writer)
+{
+	KcfStore *store = writer->store;
+	Size size = kcf_slab_next_size(store);
+
+	/* of wide rows slabs are larger */
+	if (store->open != NULL)
+		size = Max(size, store->open->size);
+	for (int i = 0; i < KCF_SPARES; i++)
+	{
+		KcfSlab *larger = store->spares[i];
+		KcfSlab *spare;
+
+		if (likely(larger == NULL || larger->size <= 2 * size))
+			continue;
+		spare = slab_alloc(writer, size);
+		if (spare == NULL)
+			return;
+		store->spares[i] = spare;
+		store->slab_bytes -= larger->size;
+		kcf_arena_free(writer->account, larger, larger->size);
+	}
 }
 
 int
