@@ -14,7 +14,7 @@
 #include "utils/timestamp.h"
 
 /* Taken over from the library in one turn at most. */
-#define PULL_RECORDS 20000
+#define PULL_RECORDS 60000
 /* What a feed that is full may hold back for when there is room. */
 #define FULL_SPOOL_BYTES ((Size) 1024 * 1024)
 #define FULL_RETRY SECONDS(1)

@@ -17,7 +17,7 @@ char *kcf_guc_databases = NULL;
 int kcf_guc_consumers_per_database = 1;
 int kcf_guc_max_pin_age = 600;
 int kcf_guc_max_errors = 10000;
-int kcf_guc_load_queue = 64;
+int kcf_guc_load_queue = 256;
 int kcf_guc_deletion_memory = 16384;
 int kcf_guc_when_not_ready = KCF_NOT_READY_WAIT;
 int kcf_guc_wait_timeout = 10000;
@@ -60,8 +60,10 @@ kcf_guc_init(void)
 							"Beyond it bad records are only counted.", &kcf_guc_max_errors, 10000,
 							0, 1000000, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable(
-		"kafka_cache.load_queue", "Records that a client may fetch ahead while a table loads.",
-		NULL, &kcf_guc_load_queue, 64, 1, 2047, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+		"kafka_cache.load_queue", "Records that a consumer may hold ahead of its loading tables.",
+		"Of all its tables together, in memory of its own; about a second's worth keeps Kafka's "
+		"client from pausing.",
+		&kcf_guc_load_queue, 256, 1, 2047, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
 	DefineCustomIntVariable(
 		"kafka_cache.deletion_memory",
 		"Memory for each table's deleted keys, which catching up by position needs.", NULL,

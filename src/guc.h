@@ -24,7 +24,7 @@ extern char *kcf_guc_databases;            /* sighup */
 extern int kcf_guc_consumers_per_database; /* postmaster */
 extern int kcf_guc_max_pin_age;            /* s; sighup */
 extern int kcf_guc_max_errors;             /* rows of kafka_cache.errors a table; sighup */
-extern int kcf_guc_load_queue;      /* MB that a loading table's client may prefetch; sighup */
+extern int kcf_guc_load_queue;      /* MB a consumer may hold ahead of loading tables; sighup */
 extern int kcf_guc_deletion_memory; /* kB of remembered tombstones a table; sighup */
 extern int kcf_guc_when_not_ready;  /* KcfWhenNotReady; user */
 extern int kcf_guc_wait_timeout;    /* ms; user */

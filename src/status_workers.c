@@ -114,7 +114,7 @@ kafka_cache_settings(PG_FUNCTION_ARGS)
 		{ "kafka_cache.consumers_per_database", "consumer processes of each database" },
 		{ "kafka_cache.max_pin_age", "age from which a snapshot may be cancelled for its memory" },
 		{ "kafka_cache.max_errors", "most rows of kafka_cache.errors for each table" },
-		{ "kafka_cache.load_queue", "what a client may fetch ahead while a table loads" },
+		{ "kafka_cache.load_queue", "what a consumer may hold ahead of its loading tables" },
 		{ "kafka_cache.deletion_memory", "memory for each table's deleted keys" },
 		{ "kafka_cache.when_not_ready", "what a query does with a table that is not loaded" },
 		{ "kafka_cache.wait_timeout", "longest time that a query waits for its tables" },
