@@ -56,6 +56,7 @@ OBJS = \
 	src/rowmap_key.o \
 	src/shmem.o \
 	src/snapshot.o \
+	src/snapshot_executor.o \
 	src/snapshot_wait.o \
 	src/status.o \
 	src/status_wait.o \

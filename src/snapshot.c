@@ -19,6 +19,7 @@
 
 #include "snapshot.h"
 
+#include "snapshot_internal.h"
 #include "snapshot_wait.h"
 
 #include "guc.h"
@@ -26,13 +27,11 @@
 
 #include "access/parallel.h"
 #include "access/xact.h"
-#include "executor/executor.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 typedef struct State
@@ -64,26 +63,11 @@ struct KcfSnapshot
 	ResourceOwner owner;
 };
 
-/* An executor on the stack. */
-typedef struct Run
-{
-	Snapshot snapshot;
-	struct Run *outer;
-} Run;
-
 static dlist_head states = DLIST_STATIC_INIT(states);
 static dlist_head references = DLIST_STATIC_INIT(references);
 static int nunused = 0; /* states that wait for an executor further out */
 
-static int depth = 0;    /* of executor calls */
-static Run *runs = NULL; /* the innermost */
 static bool any_held = false;
-static bool shown = false;         /* a parallel statement's vector is shown to its workers */
-static Snapshot worker_key = NULL; /* parallel worker: the snapshot of the leader's statement */
-
-static ExecutorRun_hook_type prev_ExecutorRun = NULL;
-static ExecutorFinish_hook_type prev_ExecutorFinish = NULL;
-static ExecutorEnd_hook_type prev_ExecutorEnd = NULL;
 
 /* ---- the pin ---- */
 
@@ -137,20 +121,16 @@ hold_pin(void)
 static bool
 in_use(const State *state)
 {
-	for (Run *run = runs; run; run = run->outer)
-	{
-		if (state->fixed || (state->key && run->snapshot == state->key))
-			return true;
-	}
-	return false;
+	return (state->fixed || state->key) && kcf_executor_uses(state->key);
 }
 
-/* An executor has left: what was held for it alone is let go. */
-static void
-release_held(void)
+void
+kcf_states_executor_left(void)
 {
 	dlist_iter iter;
 
+	if (!any_held)
+		return;
 	any_held = false;
 	dlist_foreach(iter, &states)
 	{
@@ -435,7 +415,7 @@ kcf_snapshot_acquire(EState *estate)
 			report_lost(state);
 		kcf_scope_check(&scope, state->seqs);
 	}
-	else if (IsParallelWorker() && (depth == 0 || fixed || key == worker_key))
+	else if (IsParallelWorker() && (fixed || kcf_executor_is_leaders(key)))
 	{
 		state = new_state(key, fixed);
 		if (!pin_state_of_leader(state))
@@ -523,9 +503,6 @@ at_xact_end(XactEvent event, void *arg)
 		case XACT_EVENT_PARALLEL_ABORT:
 			if (!dlist_is_empty(&states))
 				free_all();
-			if (shown)
-				kcf_pin_show(NULL);
-			shown = false;
 			break;
 		default:
 			break;
@@ -533,8 +510,7 @@ at_xact_end(XactEvent event, void *arg)
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PARALLEL_ABORT)
 	{
 		kcf_pin_reset();
-		depth = 0;
-		runs = NULL;
+		kcf_executor_reset();
 		any_held = false;
 	}
 }
@@ -556,68 +532,30 @@ at_owner_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, voi
 	}
 }
 
-/* ---- executor hooks ---- */
+/* ---- for the executor hooks ---- */
 
-void
-kcf_snapshot_enter(void)
-{
-	depth++;
-	hold_pin();
-}
-
-void
-kcf_snapshot_leave(void)
-{
-	depth--;
-	kcf_pin_leave();
-}
-
-/*
- * Functions of users may read cached tables, also in a worker: then the statement's state must be taken before
- * the workers start. The functions of a plan are among what invalidates it, but for those of PostgreSQL itself.
- */
-static bool
-calls_functions(const PlannedStmt *stmt)
-{
-	ListCell *lc;
-
-	foreach (lc, stmt->invalItems)
-	{
-		if (lfirst_node(PlanInvalItem, lc)->cacheId == PROCOID)
-			return true;
-	}
-	return false;
-}
-
-/*
- * A statement that may start parallel workers: show them its state. Their own pin cannot be had from ours, which
- * may be older. Returns what to release afterwards.
- */
-static KcfSnapshot *
-show_state(QueryDesc *query)
+KcfSnapshot *
+kcf_states_show(const QueryDesc *query, bool take, bool *shown)
 {
 	bool fixed = IsolationUsesXactSnapshot();
 	State *state = find_state(query->estate->es_snapshot, fixed);
 	KcfSnapshot *ref = NULL;
 
-	if (state == NULL && calls_functions(query->plannedstmt) && kcf_my_database() >= 0)
+	if (state == NULL && take && kcf_my_database() >= 0)
 	{
 		KcfScope none = { NULL };
 
 		ref = refer(take_state(&none, query->estate->es_snapshot, fixed), NULL);
 		state = ref->state;
 	}
-	if (state && pinned(state))
-	{
+	*shown = state && pinned(state);
+	if (*shown)
 		kcf_pin_show(state->seqs);
-		shown = true;
-	}
 	return ref;
 }
 
-/* A plan that goes on after a rest may have rows in its slots that are gone. */
-static void
-check_resumed(const QueryDesc *query)
+void
+kcf_states_check_resumed(const EState *estate)
 {
 	dlist_iter iter;
 
@@ -625,125 +563,29 @@ check_resumed(const QueryDesc *query)
 	{
 		KcfSnapshot *ref = dlist_container(KcfSnapshot, node, iter.cur);
 
-		if (ref->estate == query->estate && ref->state->lost)
+		if (ref->estate == estate && ref->state->lost)
 			report_lost(ref->state);
 	}
 }
 
-static void
-leave_run(const Run *this)
+void
+kcf_states_hold(void)
 {
-	runs = this->outer;
-	if (any_held)
-		release_held();
-	kcf_snapshot_leave();
+	hold_pin();
 }
 
-static void
-run(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once)
+void
+kcf_states_executor_ended(Snapshot key)
 {
-	Run this = { query->estate->es_snapshot, runs };
+	State *state;
 
-	runs = &this;
-	kcf_snapshot_enter();
-	PG_TRY();
-	{
-		check_resumed(query);
-		if (prev_ExecutorRun)
-			prev_ExecutorRun(query, direction, count, execute_once);
-		else
-			standard_ExecutorRun(query, direction, count, execute_once);
-	}
-	PG_FINALLY();
-	{
-		leave_run(&this);
-	}
-	PG_END_TRY();
-}
-
-static void
-run_showing(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once)
-{
-	KcfSnapshot *volatile ref = show_state(query);
-
-	PG_TRY();
-	{
-		run(query, direction, count, execute_once);
-	}
-	PG_FINALLY();
-	{
-		kcf_pin_show(NULL);
-		shown = false;
-	}
-	PG_END_TRY();
-	if (ref)
-		kcf_snapshot_release(ref);
-}
-
-static void
-executor_run(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once)
-{
-	bool parallel = query->plannedstmt->parallelModeNeeded && execute_once && !IsParallelWorker();
-
-	if (depth == 0 && IsParallelWorker())
-		worker_key = query->estate->es_snapshot;
-
-	if (parallel && !IsInParallelMode())
-		run_showing(query, direction, count, execute_once);
-	else
-	{
-		/*
-		 * Within a parallel statement, in a function that its leader runs, the workers of another would not
-		 * know whose workers they are. So it gets none: the executor has none for what may be continued.
-		 */
-		run(query, direction, count, execute_once && !(parallel && shown));
-	}
-}
-
-/* Data-modifying WITH queries are run to their end here. */
-static void
-executor_finish(QueryDesc *query)
-{
-	Run this = { query->estate->es_snapshot, runs };
-
-	runs = &this;
-	kcf_snapshot_enter();
-	PG_TRY();
-	{
-		/* Else there is nothing left to run but triggers. */
-		if (query->estate->es_auxmodifytables != NIL)
-			check_resumed(query);
-		if (prev_ExecutorFinish)
-			prev_ExecutorFinish(query);
-		else
-			standard_ExecutorFinish(query);
-	}
-	PG_FINALLY();
-	{
-		leave_run(&this);
-	}
-	PG_END_TRY();
-}
-
-static void
-executor_end(QueryDesc *query)
-{
-	Snapshot key = query->snapshot;
-
-	if (prev_ExecutorEnd)
-		prev_ExecutorEnd(query);
-	else
-		standard_ExecutorEnd(query);
-
-	if (nunused > 0 && key)
-	{
-		State *state = find_state(key, false);
-
-		/* Ours and the query's own */
-		if (state && state->nrefs == 0 && key->regd_count <= 2)
-			free_state(state);
-		free_forgotten();
-	}
+	if (nunused == 0 || key == NULL)
+		return;
+	state = find_state(key, false);
+	/* Ours and the query's own */
+	if (state && state->nrefs == 0 && key->regd_count <= 2)
+		free_state(state);
+	free_forgotten();
 }
 
 void
@@ -751,10 +593,5 @@ kcf_snapshot_init(void)
 {
 	RegisterXactCallback(at_xact_end, NULL);
 	RegisterResourceReleaseCallback(at_owner_release, NULL);
-	prev_ExecutorRun = ExecutorRun_hook;
-	ExecutorRun_hook = executor_run;
-	prev_ExecutorFinish = ExecutorFinish_hook;
-	ExecutorFinish_hook = executor_finish;
-	prev_ExecutorEnd = ExecutorEnd_hook;
-	ExecutorEnd_hook = executor_end;
+	kcf_executor_init();
 }
