@@ -156,8 +156,8 @@ check-long: ## what takes too long for every day
 	$(AGAIN) private tools jars
 	@test/run long:$(T)
 
-bench: private tools ## measure (bench/README.md)
-	@bench/run $(T)
+bench: private tools ## measure: every program of bench/, or one: make bench T=read
+	@for b in $(if $(T),bench/$(T),$$(find bench -maxdepth 1 -type f -perm -u+x | sort)); do $$b || exit 1; done
 
 setup: ## install what building and checking need (Debian)
 	@test/setup build check
