@@ -109,7 +109,7 @@ pg_attribute_noreturn() static void report_bad_row(ForeignScanState *node, const
 }
 
 /* The header of a row's tuple is used for other things: who asks for its system columns gets a clean copy. */
-static TupleTableSlot *
+static pg_noinline TupleTableSlot *
 emit_copy(KcfScanState *st, TupleTableSlot *slot)
 {
 	MemoryContext oldcontext = MemoryContextSwitchTo(slot->tts_mcxt);
@@ -166,7 +166,8 @@ key_value(const KcfScanState *st, int column, Datum *value, bool isnull)
 	return true;
 }
 
-static TupleTableSlot *
+/* (What needs much of the stack is kept out of line, for the sake of scans.) */
+static pg_noinline TupleTableSlot *
 next_by_key(KcfScanState *st, ForeignScanState *node)
 {
 	Datum values[KCF_MAX_KEYS];
@@ -246,7 +247,7 @@ find_array(KcfScanState *st, ForeignScanState *node)
 	}
 }
 
-static TupleTableSlot *
+static pg_noinline TupleTableSlot *
 next_of_array(KcfScanState *st, ForeignScanState *node)
 {
 	if (!st->done)

@@ -180,7 +180,7 @@ kcf_row_visible(const KcfRow *row, KcfSeq seq)
 }
 
 /* How far ahead of a scan memory is fetched. */
-#define KCF_SCAN_AHEAD 512
+#define KCF_SCAN_AHEAD 1024
 
 /*
  * Next visible row of the claimed slab or NULL; tombstones are skipped, KCF_ROW_ERROR rows are
@@ -194,10 +194,12 @@ kcf_store_scan_next(KcfStoreScan *scan)
 	while (pos < scan->end)
 	{
 		KcfRow *row = (KcfRow *) pos;
+		uint64 flags = kcf_row_flags(row);
 
-		pos += kcf_row_size(row);
+		pos += likely(!(flags & KCF_ROW_RAW_KEY)) ? MAXALIGN(sizeof(KcfRow) + row->tuple_len)
+												  : kcf_row_size(row);
 		__builtin_prefetch(pos + KCF_SCAN_AHEAD);
-		if (kcf_row_visible(row, scan->seq) && !(kcf_row_flags(row) & KCF_ROW_TOMBSTONE))
+		if (kcf_row_visible(row, scan->seq) && !(flags & KCF_ROW_TOMBSTONE))
 		{
 			scan->pos = pos;
 			return row;
