@@ -225,10 +225,10 @@ apply_slice(KcfFeed *feed, KcfSeq seq, int slice_us)
 		{
 			if (kcf_kafka_current(feed->kafka, batch[0]))
 				kcf_feed_event(feed, batch[0]);
-			kcf_spool_consume(feed->spool, 1);
 			/* It may have ended the client, and all that the spool held with it. */
 			if (feed->kafka == NULL)
 				break;
+			kcf_spool_consume(feed->spool, 1);
 		}
 		CHECK_FOR_INTERRUPTS();
 		INSTR_TIME_SET_CURRENT(spent);

@@ -229,7 +229,7 @@ kcf_feed_moved(KcfFeed *feed, int32 partition)
 		feed->moved = true;
 	}
 	/* known before the first record or end of a partition comes: both are from a fetch response */
-	if (kcf_kafka_watermarks(feed->kafka, partition, &low, &high))
+	if (feed->kafka && kcf_kafka_watermarks(feed->kafka, partition, &low, &high))
 	{
 		p->low = low;
 		p->high = high;

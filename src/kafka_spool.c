@@ -17,7 +17,7 @@
 #define MUCH ((Size) 16 * 1024 * 1024)
 /* Empty chunks kept for reuse: their memory is warm, and mapping it anew costs more than copying
  * into it. */
-#define MAX_SPARE 4
+#define MAX_SPARE 64
 
 typedef struct Chunk
 {
