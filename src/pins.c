@@ -120,6 +120,8 @@ kcf_pins_shmem_init(void)
 		ShmemInitStruct("kafka_cache clocks", KCF_MAX_DATABASES * sizeof(KcfClocksPadded), &found);
 	if (!found)
 	{
+		/* for the hashes of this life of shared memory */
+		kcf_keytype_seed();
 		for (int i = 0; i < KCF_MAX_DATABASES; i++)
 			for (int j = 0; j < KCF_MAX_CLOCKS; j++)
 				pg_atomic_init_u64(&clocks[i].clocks.published[j], 1);

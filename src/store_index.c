@@ -114,13 +114,15 @@ kcf_index_find(const KcfStore *store, const KcfKeyType *key, uint64 hash, const 
 		bool moved;
 
 		pg_read_barrier();
+		/* before the look in the new one: what is not in the old one any more by now, is there */
+		old = index->old;
+		pg_read_barrier();
 		row = find_in(index, key, h36, values, &moved);
 		if (likely(row != NULL))
 			return row;
 		pg_read_barrier();
 		if (unlikely(moved))
 			continue; /* there is a newer one */
-		old = index->old;
 		if (likely(old == NULL))
 			return NULL;
 		row = find_in(old, key, h36, values, &moved);

@@ -57,6 +57,11 @@ ShmemInitStruct(const char *name, Size size, bool *found)
 	return block;
 }
 
+void
+kcf_keytype_seed(void)
+{
+}
+
 /* The one callback there is. */
 static pg_on_exit_callback stub_exit = NULL;
 

@@ -19,6 +19,9 @@
 #define PAIRS 4000
 #define PAIR_SUM 1000000
 #define COUNT_KEY (2 * PAIRS)
+/* Keys of value 0 that come and go by thousands, so that the index grows and shrinks. */
+#define TIDE_KEY (COUNT_KEY + 1)
+#define TIDE 30000
 
 /* ---- memory: blocks of powers of two, used again at once ---- */
 
@@ -147,7 +150,7 @@ value_of(const KcfRow *row, int *key)
 
 /* ---- the writer ---- */
 
-static int64 values[2 * PAIRS + 1]; /* -1: not there */
+static int64 values[TIDE_KEY + TIDE]; /* -1: not there */
 static int64 count;
 static int64 offset;
 
@@ -210,7 +213,7 @@ run_writer(long batches)
 	KcfStoreWriter *writer = kcf_store_attach(common->store, &common->account, &keytype, NULL);
 	KcfSeq published = kcf_clock_published(0, 0);
 
-	for (int i = 0; i < 2 * PAIRS; i++)
+	for (int i = 0; i < TIDE_KEY + TIDE; i++)
 		values[i] = -1;
 	kcf_store_set_tombstone_limit(writer, 10000);
 	/* on, until the readers have seen something too */
@@ -233,6 +236,14 @@ run_writer(long batches)
 			while (n-- > 0)
 				change_pair(writer, seq, stub_below(span));
 		}
+		for (int i = 0; i < 20; i++)
+		{
+			int key = TIDE_KEY + (batch * 20 + i) % TIDE;
+			int64 value = (batch * 20 + i) / TIDE % 2 ? -1 : 0;
+
+			count += (value >= 0) - (values[key] >= 0);
+			write_key(writer, seq, key, value);
+		}
 		write_key(writer, seq, COUNT_KEY, count);
 		published = kcf_clock_publish(0, 0);
 		pg_atomic_write_u64(&common->now, batch);
@@ -254,6 +265,32 @@ run_writer(long batches)
 
 /* ---- readers ---- */
 
+static KcfRow *
+find_row(KcfSeq seq, int key)
+{
+	char buffer[32];
+	Datum datum = key_datum(key, buffer);
+
+	return kcf_store_find(common->store, &keytype, hash_of(datum), &datum, seq);
+}
+
+static int64
+find(KcfSeq seq, int key)
+{
+	KcfRow *row = find_row(seq, key);
+	int64 value = 0;
+	int found;
+
+	if (row != NULL)
+	{
+		if (stub_below(64) == 0)
+			sched_yield();
+		value = value_of(row, &found);
+		check(found == key, "the key that was found", found, key);
+	}
+	return value;
+}
+
 static void
 scan(KcfSeq seq)
 {
@@ -274,6 +311,10 @@ scan(KcfSeq seq)
 			int key;
 			int64 value = value_of(row, &key);
 
+			/* what a scan sees a lookup finds */
+			if (stub_below(16) == 0)
+				check(find(seq, key) == value && find_row(seq, key) == row,
+					  "a lookup of what was seen", key, value);
 			if (key == COUNT_KEY)
 			{
 				check(said == -1, "the count's row twice", said, value);
@@ -289,25 +330,6 @@ scan(KcfSeq seq)
 	check(n == said, "number of keys", n, said);
 	check(sum == (int64) PAIRS * PAIR_SUM, "sum", sum, n);
 	pg_atomic_fetch_add_u64(&common->scans, 1);
-}
-
-static int64
-find(KcfSeq seq, int key)
-{
-	char buffer[32];
-	Datum datum = key_datum(key, buffer);
-	KcfRow *row = kcf_store_find(common->store, &keytype, hash_of(datum), &datum, seq);
-	int64 value = 0;
-	int found;
-
-	if (row != NULL)
-	{
-		if (stub_below(64) == 0)
-			sched_yield();
-		value = value_of(row, &found);
-		check(found == key, "the key that was found", found, key);
-	}
-	return value;
 }
 
 static void
