@@ -225,6 +225,8 @@ turn(void)
 	for_each_feed(count_busy);
 	return nbusy > 0 || kcf_consumer.publish_wanted;
 }
+		if (kcf_consumer.leftovers)
+			kcf_consumer_drop_leftovers();
 
 /* ---- the process --------------------------------------------------------------------------- */
 
@@ -275,7 +277,7 @@ time_to_sleep(bool busy)
 		return 0;
 	if (kcf_consumer.define_again)
 		return DEFINE_RETRY_MS;
-	return kcf_consumer.tables == NIL ? -1 : 1000;
+	return kcf_consumer.tables == NIL && !kcf_consumer.leftovers ? -1 : 1000;
 }
 
 void

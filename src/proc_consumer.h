@@ -43,6 +43,7 @@ typedef struct KcfConsumer
 	bool publish_wanted; /* something is to become visible though no row was applied */
 	bool define_again;   /* a definition was locked by somebody */
 } KcfConsumer;
+	bool leftovers;      /* tables that are no more ours are still being read */
 
 extern KcfConsumer kcf_consumer;
 
@@ -56,6 +57,8 @@ extern void kcf_consumer_read_catalogs(void);
 /* Run this in a transaction of its own; NULL, or the error that ended it. */
 extern ErrorData *kcf_consumer_attempt(void (*what)(KcfConsumerTable *table),
 									   KcfConsumerTable *table);
+/* Free what is in shared memory of tables that are not ours any more and that nobody reads. */
+extern void kcf_consumer_drop_leftovers(void);
 extern void kcf_consumer_set_problem(KcfConsumerTable *table, ErrorData *edata);
 
 /* ---- proc_consumer_load.c ---- */

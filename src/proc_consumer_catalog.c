@@ -97,13 +97,13 @@ drop_definition(KcfConsumerTable *table)
 	table->server = NULL;
 }
 
+/* What is left of it in shared memory is a leftover from now on. */
 static void
 forget_table(KcfConsumerTable *table)
 {
 	kcf_consumer_close_feed(&table->follow);
 	kcf_consumer_close_feed(&table->load);
 	drop_definition(table);
-	kcf_table_drop(table->shared);
 	kcf_consumer.tables = list_delete_ptr(kcf_consumer.tables, table);
 	pfree(table);
 }
@@ -242,7 +242,7 @@ define(Oid relid)
 		kcf_catalog_free(new_def);
 }
 
-static List *found_tables;
+static List *found_tables = NIL; /* by the last reading of the catalogs */
 static bool found_extension;
 
 static void
@@ -259,17 +259,50 @@ read_tables(KcfConsumerTable *unused)
 	}
 }
 
-/* What an earlier process of ours knew, and the catalogs do not any more. */
-static void
-drop_leftovers(void)
+/* In shared memory, from us or an earlier process of ours, and not in the catalogs any more? */
+static bool
+is_leftover(const KcfTable *shared)
 {
+	return OidIsValid(shared->relid) && shared->dboid == MyDatabaseId &&
+		   shared->clock == kcf_consumer.clock && find_table(shared->relid) == NULL &&
+		   !list_member_oid(found_tables, shared->relid); /* one that is locked is still read */
+}
+
+/*
+ * Nobody need have locked the tables that ceased to be ours: their wrapper lost its handler, or the
+ * extension its wrapper. So their readers are waited for, as in kcf_database_free.
+ */
+void
+kcf_consumer_drop_leftovers(void)
+{
+	bool withdrawn = false;
+	KcfSeq min_pinned;
+
 	for (int i = 0; i < kcf_guc_max_tables; i++)
 	{
 		KcfTable *shared = kcf_table_at(i);
 
-		if (OidIsValid(shared->relid) && shared->dboid == MyDatabaseId &&
-			shared->clock == kcf_consumer.clock && find_table(shared->relid) == NULL &&
-			!list_member_oid(found_tables, shared->relid)) /* one that is locked is still read */
+		if (is_leftover(shared) && (kcf_table_is_served(shared) || shared->loading))
+		{
+			kcf_table_withdraw(shared, kcf_consumer_next_seq());
+			kcf_table_load(shared, NULL, 0);
+			withdrawn = true;
+		}
+	}
+	if (withdrawn)
+		(void) kcf_clock_publish(kcf_consumer.database, kcf_consumer.clock);
+
+	kcf_consumer.leftovers = false;
+	min_pinned = kcf_pins_min(kcf_consumer.database, kcf_consumer.clock);
+	for (int i = 0; i < kcf_guc_max_tables; i++)
+	{
+		KcfTable *shared = kcf_table_at(i);
+
+		if (!is_leftover(shared))
+			continue;
+		if (kcf_table_sweep(shared, min_pinned))
+			kcf_consumer.leftovers = true;
+		else
 			kcf_table_drop(shared);
 	}
 }
@@ -282,6 +315,7 @@ kcf_consumer_read_catalogs(void)
 	List *gone = NIL;
 
 	kcf_consumer.define_again = false;
+	list_free(found_tables);
 	found_tables = NIL;
 	found_extension = false;
 	edata = kcf_consumer_attempt(read_tables, NULL);
@@ -299,8 +333,7 @@ kcf_consumer_read_catalogs(void)
 	foreach (lc, gone)
 		forget_table(lfirst(lc));
 	list_free(gone);
-	drop_leftovers();
-	list_free(found_tables);
+	kcf_consumer_drop_leftovers();
 
 	kcf_database_report(kcf_consumer.database, found_extension);
 	if (!found_extension)

@@ -13,12 +13,13 @@ my $kafka = KafkaCache::Mock->new;
 my $node = KafkaCache::Cluster->new('main', conf => { 'kafka_cache.max_pin_age' => '1h' });
 $node->start;
 
-foreach my $topic (qw(c d))
+foreach my $topic (qw(c d e))
 {
 	$kafka->topic($topic, 1);
 }
 $kafka->load('c', 0, 10, 100, 'k%d', '{"t":"good"}');
 $kafka->load('d', 0, 10, 20000, 'k%d', '{"t":"badbadbad"}');
+$kafka->load('e', 0, 10, 100, 'k%d', '{"t":"evil"}');
 $node->connect_kafka('postgres', $kafka);
 $node->safe_psql('postgres',
 	"CREATE FOREIGN TABLE c (k text OPTIONS (key 'true') NOT NULL, t text) SERVER kafka OPTIONS (topic 'c')");
@@ -38,11 +39,11 @@ sub consumer { return $node->safe_psql('postgres', "SELECT pid FROM kafka_cache.
 # Other contents where the memory was, if it was given back.
 sub overwrite
 {
-	my ($db) = @_;
+	my ($db, $topic, $name) = @_;
 
 	$node->safe_psql($db,
-		"CREATE FOREIGN TABLE d (k text OPTIONS (key 'true') NOT NULL, t text) SERVER kafka OPTIONS (topic 'd')");
-	ok($node->catch_up($db, 'd', $kafka, 'd'), 'another table is loaded');
+		"CREATE FOREIGN TABLE $name (k text OPTIONS (key 'true') NOT NULL, t text) SERVER kafka OPTIONS (topic '$topic')");
+	ok($node->catch_up($db, $name, $kafka, $topic), 'another table is loaded');
 	return;
 }
 
@@ -54,7 +55,7 @@ $node->wait_for('postgres', "SELECT count(*) FROM pg_locks WHERE NOT granted AND
 my $pid = consumer();
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 ok(eventually(sub { my $now = consumer(); return $now ne '' && $now ne $pid }), 'another consumer has come');
-overwrite('postgres');
+overwrite('postgres', 'd', 'd');
 is($session->query('FETCH 200 FROM cur'), join("\n", ("good") x 99), 'a cursor reads on after that');
 $session->query('ROLLBACK');
 $alter->query('ROLLBACK');
@@ -69,7 +70,7 @@ $node->safe_psql('postgres', "ALTER SYSTEM SET kafka_cache.databases = 'other'")
 $node->reload;
 ok(eventually(sub { $node->safe_psql('postgres', 'SELECT bool_and(NOT ready) FROM kafka_cache.tables') eq 't' }),
 	'the tables are not served any more');
-overwrite('other');
+overwrite('other', 'd', 'd');
 is($session->query('FETCH 200 FROM cur'), join("\n", ("good") x 99), 'a cursor reads on after that');
 $session->query('ROLLBACK');
 ok( eventually(
@@ -80,6 +81,18 @@ ok( eventually(
 $node->safe_psql('postgres', 'ALTER SYSTEM RESET kafka_cache.databases');
 $node->reload;
 ok($node->catch_up('postgres', 'c', $kafka, 'c'), 'the database is served again when it is listed again');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM c'), 100, '... with all that it had');
+
+# The tables cease to be ours: for that nobody has to lock them.
+is(open_cursor(), "good", 'a row is read');
+$node->safe_psql('postgres', 'ALTER FOREIGN DATA WRAPPER kafka_cache_fdw NO HANDLER');
+ok(eventually(sub { $node->safe_psql('postgres', q{SELECT message = '0 tables' FROM kafka_cache.workers WHERE database = 'postgres'}) eq 't' }),
+	'a wrapper without a handler has no tables');
+overwrite('other', 'e', "e$_") foreach 1 .. 4;
+is($session->query('FETCH 200 FROM cur'), join("\n", ("good") x 99), 'a cursor reads on after that');
+$session->query('ROLLBACK');
+$node->safe_psql('postgres', 'ALTER FOREIGN DATA WRAPPER kafka_cache_fdw HANDLER kafka_cache.kafka_cache_fdw_handler');
+ok($node->catch_up('postgres', 'c', $kafka, 'c'), 'with the handler it is served again');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM c'), 100, '... with all that it had');
 
 $session->quit;
