@@ -43,6 +43,14 @@ kcf_consumer_next_seq(void)
 	return kcf_clock_published(kcf_consumer.database, kcf_consumer.clock) + 1;
 }
 
+void
+kcf_consumer_revoke_old_pins(TimestampTz now)
+{
+	kcf_pins_revoke_older(kcf_consumer.database, kcf_consumer.clock,
+						  kcf_clock_published(kcf_consumer.database, kcf_consumer.clock),
+						  now - SECONDS(1) * kcf_guc_max_pin_age);
+}
+
 /* ---- turns --------------------------------------------------------------------------------- */
 
 static void
@@ -69,6 +77,9 @@ show_state(KcfConsumerTable *table, bool texts)
 	else if (table->problem[0] == '\0')
 		return; /* begin_load has said it */
 
+	if (table->crowded)
+		strlcpy(state.text, "what was loaded waits until older contents are not read any more",
+				sizeof(state.text));
 	if (table->problem[0])
 	{
 		state.state = KCF_TABLE_FAILED;
@@ -148,11 +159,7 @@ tidy(KcfConsumerTable *table, KcfFeed *feed, KcfSeq published, KcfSeq min_pinned
 	bool more;
 
 	if (kcf_feed_full_since(feed) != 0)
-	{
-		/* Who has kept old contents for too long gives way. */
-		kcf_pins_revoke_older(kcf_consumer.database, kcf_consumer.clock, published,
-							  now - (int64) kcf_guc_max_pin_age * INT64CONST(1000000));
-	}
+		kcf_consumer_revoke_old_pins(now);
 	more = kcf_feed_housekeep(feed, published, min_pinned);
 	kcf_consumer.publish_wanted |= more;
 	if (feed == table->load && table->finishing &&
@@ -218,6 +225,8 @@ turn(void)
 	if (tick)
 	{
 		last_tick = now;
+		if (kcf_consumer.leftovers)
+			kcf_consumer_drop_leftovers();
 		for_each_feed(kcf_feed_tick);
 		show_changed(true);
 	}
@@ -225,8 +234,6 @@ turn(void)
 	for_each_feed(count_busy);
 	return nbusy > 0 || kcf_consumer.publish_wanted;
 }
-		if (kcf_consumer.leftovers)
-			kcf_consumer_drop_leftovers();
 
 /* ---- the process --------------------------------------------------------------------------- */
 

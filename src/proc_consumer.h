@@ -28,6 +28,7 @@ typedef struct KcfConsumerTable
 	bool finishing;  /* the load is complete, its store is being made ready for readers */
 	TimestampTz finishing_since;
 	bool finished;         /* ... and it is ready */
+	bool crowded;          /* ... but has no place: several older contents are still being read */
 	bool show;             /* its state may have changed */
 	TimestampTz load_at;   /* without a load: not to be begun before */
 	int64 reload_delay;    /* back-off of loads beside what is served */
@@ -42,23 +43,25 @@ typedef struct KcfConsumer
 	List *tables;
 	bool publish_wanted; /* something is to become visible though no row was applied */
 	bool define_again;   /* a definition was locked by somebody */
-} KcfConsumer;
 	bool leftovers;      /* tables that are no more ours are still being read */
+} KcfConsumer;
 
 extern KcfConsumer kcf_consumer;
 
 /* The sequence that the next publish makes visible. */
 extern KcfSeq kcf_consumer_next_seq(void);
+/* Who has kept old contents for longer than kafka_cache.max_pin_age gives way. */
+extern void kcf_consumer_revoke_old_pins(TimestampTz now);
 
 /* ---- proc_consumer_catalog.c ---- */
 
 /* Bring the tables in line with the catalogs; does not return when the extension is gone. */
 extern void kcf_consumer_read_catalogs(void);
+/* Free what is in shared memory of tables that are not ours any more and that nobody reads. */
+extern void kcf_consumer_drop_leftovers(void);
 /* Run this in a transaction of its own; NULL, or the error that ended it. */
 extern ErrorData *kcf_consumer_attempt(void (*what)(KcfConsumerTable *table),
 									   KcfConsumerTable *table);
-/* Free what is in shared memory of tables that are not ours any more and that nobody reads. */
-extern void kcf_consumer_drop_leftovers(void);
 extern void kcf_consumer_set_problem(KcfConsumerTable *table, ErrorData *edata);
 
 /* ---- proc_consumer_load.c ---- */

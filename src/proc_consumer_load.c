@@ -48,7 +48,7 @@ kcf_consumer_drop_load(KcfConsumerTable *table)
 	KcfErrorLog *errors;
 
 	kcf_consumer_close_feed(&table->load);
-	table->finishing = table->finished = false;
+	table->finishing = table->finished = table->crowded = false;
 	kcf_consumer.publish_wanted |= table->shared->loading != NULL;
 	kcf_table_load(table->shared, NULL, 0);
 	kcf_table_set_partitions(table->shared, &table->shared->load, 0);
@@ -147,7 +147,14 @@ kcf_consumer_serve_load(KcfConsumerTable *table, KcfSeq seq)
 	bool beside = kcf_table_is_served(shared);
 
 	if (!kcf_table_serve(shared, kcf_feed_store(table->load), seq, table->def->fingerprint))
-		return; /* old contents are still being read: later */
+	{
+		/* Old contents are still being read: later. Who has kept them for too long gives way. */
+		kcf_consumer_revoke_old_pins(GetCurrentTimestamp());
+		table->show |= !table->crowded;
+		table->crowded = true;
+		return;
+	}
+	table->crowded = false;
 	kcf_consumer_close_feed(&table->follow);
 	if (beside)
 	{

@@ -95,6 +95,37 @@ $node->safe_psql('postgres', 'ALTER FOREIGN DATA WRAPPER kafka_cache_fdw HANDLER
 ok($node->catch_up('postgres', 'c', $kafka, 'c'), 'with the handler it is served again');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM c'), 100, '... with all that it had');
 
+# Reloads while each earlier state is being read: as many are kept as there are places, and no more.
+my @sessions = map { $node->background_psql('postgres', on_error_stop => 0) } 1 .. 2;
+
+sub reloads { return $node->safe_psql('postgres', "SELECT reloads FROM kafka_cache.tables WHERE relation = 'c'::regclass") }
+
+my $before = reloads();
+foreach (@sessions)
+{
+	$_->query('BEGIN; DECLARE cur CURSOR FOR SELECT t FROM c');
+	is($_->query('FETCH cur'), 'good', 'a row is read');
+	$node->safe_psql('postgres', "SELECT kafka_cache.reload('c')");
+	$node->wait_for('postgres', "SELECT reloads FROM kafka_cache.tables WHERE relation = 'c'::regclass", ++$before);
+}
+is(open_cursor(), 'good', 'a row is read');
+$node->safe_psql('postgres', "SELECT kafka_cache.reload('c')");
+$node->wait_for('postgres', "SELECT message LIKE '%until older contents are not read any more' FROM kafka_cache.tables WHERE relation = 'c'::regclass");
+is(reloads(), $before, 'another reload waits, and says so');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM c'), 100, '... while what there is serves');
+$node->safe_psql('postgres', "ALTER SYSTEM SET kafka_cache.max_pin_age = '1s'");
+$node->reload;
+$node->wait_for('postgres', "SELECT reloads FROM kafka_cache.tables WHERE relation = 'c'::regclass", ++$before);
+is(reloads(), $before, 'who reads old contents for too long gives way');
+foreach (@sessions)
+{
+	is($_->query('FETCH 200 FROM cur'), '', '... so its cursor does not go on');
+	like($_->{stderr}, qr/snapshot too old/, '... and it is told why');
+	$_->query('ROLLBACK');
+	$_->quit;
+}
+$session->query('ROLLBACK');
+
 $session->quit;
 $node->stop;
 done_testing();
