@@ -28,8 +28,7 @@ my $consumer = "SELECT pid FROM kafka_cache.workers WHERE kind = 'consumer' AND 
 my $pid = one($consumer);
 one("SELECT pg_terminate_backend($pid)");
 $kafka->load('users', '*', 2000, 100, 'key-%d', 'value-%d');
-is(one('SELECT count(*) FROM users'), '2000', 'the rows are served while no consumer is there')
-  if one("SELECT count(*) FROM kafka_cache.workers WHERE pid <> $pid AND kind = 'consumer'") eq '0';
+like(one('SELECT count(*) FROM users'), qr/^2[01]\d\d$/, 'the rows are served meanwhile');
 ok($node->wait_for('postgres', "SELECT count(*) = 1 FROM kafka_cache.workers WHERE kind = 'consumer' AND pid <> $pid"),
 	'another consumer starts');
 ok($node->catch_up('postgres', 'users', $kafka), '... and goes on');
