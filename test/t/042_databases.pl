@@ -54,7 +54,7 @@ $node->stop;
 # --- several consumers in one database -----------------------------------------------------------------
 
 $kafka->topic("topic_$_", 2) foreach 1 .. 12;
-$node = KafkaCache::Cluster->new('several', conf => { 'kafka_cache.consumers_per_database' => 3 });
+$node = KafkaCache::Cluster->new('several', conf => { 'kafka_cache.consumers_per_database' => 3, 'kafka_cache.max_tables' => 12 });
 $node->start;
 $node->connect_kafka('postgres', $kafka);
 ok(consumers($node, 'postgres', 3), 'three consumers');
@@ -68,6 +68,12 @@ is($node->safe_psql('postgres', 'SELECT sum(entries), count(DISTINCT relation), 
 	'each table is loaded by one of them');
 is($node->safe_psql('postgres', join(' UNION ALL ', map { "SELECT count(*) FROM topic_$_ WHERE a = id::text" } 1 .. 12)),
 	join("\n", (100) x 12), '... whole');
+$node->safe_psql('postgres', "CREATE FOREIGN TABLE too_many (id int OPTIONS (key 'true'), a text) SERVER kafka OPTIONS (topic 'topic_1')");
+ok($node->wait_for('postgres', "SELECT NOT ready AND message LIKE '%kafka_cache.max_tables is reached%' FROM kafka_cache.tables WHERE relation = 'too_many'::regclass"),
+	'one table too many says so');
+$node->safe_psql('postgres', "ALTER FOREIGN TABLE topic_12 RENAME TO topic_12_old; DROP FOREIGN TABLE topic_12_old");
+ok($node->wait_ready('postgres', 'too_many'), '... and takes its place when there is one');
+$node->safe_psql('postgres', "DROP FOREIGN TABLE too_many; CREATE FOREIGN TABLE topic_12 (id int OPTIONS (key 'true'), a text) SERVER kafka");
 my $pids = $node->safe_psql('postgres', "SELECT string_agg(pid::text, ' ') FROM kafka_cache.workers WHERE kind = 'consumer'");
 is(scalar(split / /, $pids), 3, 'the view shows all');
 $node->safe_psql('postgres', 'CREATE DATABASE copy', extra_params => []);
