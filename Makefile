@@ -48,6 +48,7 @@ OBJS = \
 	src/proc_consumer.o \
 	src/proc_consumer_catalog.o \
 	src/proc_consumer_load.o \
+	src/proc_consumer_plans.o \
 	src/proc_launcher.o \
 	src/properties.o \
 	src/registry.o \

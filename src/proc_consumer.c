@@ -218,7 +218,10 @@ turn(void)
 			if (table->load)
 				tidy(table, table->load, published, min_pinned, now);
 			if (tick)
+			{
 				kcf_table_sweep(table->shared, min_pinned);
+				kcf_consumer_tell_planners(table);
+			}
 		}
 	}
 

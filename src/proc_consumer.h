@@ -33,6 +33,7 @@ typedef struct KcfConsumerTable
 	TimestampTz load_at;   /* without a load: not to be begun before */
 	int64 reload_delay;    /* back-off of loads beside what is served */
 	const char *load_note; /* what happened to the last of them */
+	int64 rows_told;       /* that kept plans may go by; -1: none */
 } KcfConsumerTable;
 
 /* This process: its database's slot, its clock, its tables (KcfConsumerTable). */
@@ -77,5 +78,10 @@ extern void kcf_consumer_take_over(KcfConsumerTable *table);
 /* End a load, and what it has brought. */
 extern void kcf_consumer_drop_load(KcfConsumerTable *table);
 extern void kcf_consumer_close_feed(KcfFeed **feed);
+
+/* ---- proc_consumer_plans.c ---- */
+
+/* When a table has many more or fewer rows than kept plans go by, have them made again. */
+extern void kcf_consumer_tell_planners(KcfConsumerTable *table);
 
 #endif /* KCF_PROC_CONSUMER_H */

@@ -186,6 +186,7 @@ define(Oid relid)
 		old = MemoryContextSwitchTo(TopMemoryContext);
 		table = palloc0(sizeof(KcfConsumerTable));
 		table->relid = relid;
+		table->rows_told = -1;
 		table->shared = shared;
 		kcf_consumer.tables = lappend(kcf_consumer.tables, table);
 		MemoryContextSwitchTo(old);
