@@ -23,6 +23,7 @@
 /* Bytes moved by one call at most, and tombstones forgotten. */
 #define MOVE_BYTES (512 * 1024)
 #define FORGET_ROWS 1000
+#define FORGET_VISITS 20000
 /* Slots of this many rows are fetched together. */
 #define MOVE_BATCH 16
 /* Blocks given back by one call, and slabs taken out of the directory. */
@@ -80,6 +81,7 @@ forget_tombstones(KcfStoreWriter *writer, KcfSeq seq, KcfSeq min_pinned)
 {
 	KcfStore *store = writer->store;
 	int left = FORGET_ROWS;
+	int visits = FORGET_VISITS;
 
 	while (store->tomb_bytes > store->tombstone_limit)
 	{
@@ -91,6 +93,7 @@ forget_tombstones(KcfStoreWriter *writer, KcfSeq seq, KcfSeq min_pinned)
 			KcfRow *row = (KcfRow *) pos;
 
 			pos += kcf_row_size(row);
+			visits--;
 			if (!forgettable(store, row, min_pinned))
 				continue;
 			if (left-- == 0)
@@ -99,6 +102,8 @@ forget_tombstones(KcfStoreWriter *writer, KcfSeq seq, KcfSeq min_pinned)
 		}
 		if (store->tombs.head == slab)
 			return false; /* all others are younger still */
+		if (visits <= 0)
+			return true;
 	}
 	return false;
 }
