@@ -91,6 +91,28 @@ SELECT c.id, substr(c.t, 1, 6) AS t, h.i FROM c LEFT JOIN h ON hide(h.i) AND len
 -- Nothing is kept of it afterwards.
 DO $$ DECLARE x text; BEGIN x := overwrite(); END $$;
 
+-- Workers of a statement do not see another state than its transaction, whose own is lost.
+CREATE FUNCTION count_c(i int) RETURNS bigint LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+	RETURN (SELECT count(*) FROM c);
+END
+$$;
+SELECT refill();
+SET min_parallel_table_scan_size = 0;
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+SET parallel_leader_participation = off;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT count(*) FROM c;
+SELECT kcf_writer.fill('c', 'SELECT i, repeat(''NEW'', 50) FROM generate_series(1, 10) i');
+SELECT count(*) FROM c;
+SELECT min(count_c(i)), max(count_c(i)) FROM h;
+DO $$ DECLARE x text; BEGIN x := replace_c(); END $$;
+SELECT min(count_c(i)), max(count_c(i)) FROM h;
+ROLLBACK;
+SELECT min(count_c(i)), max(count_c(i)) FROM h;
+RESET parallel_leader_participation;
+
 -- A load that is begun anew while somebody reads what it has.
 SELECT kcf_writer.withdraw('c');
 SELECT kcf_writer.begin_load('c', $$SELECT i, 'good ' || i FROM generate_series(1, 3) i$$);

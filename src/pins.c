@@ -443,7 +443,9 @@ kcf_pin_of_leader(KcfSeq *seqs, TimestampTz now)
 			pin_clear();
 			continue;
 		}
-		if ((pin_state(word) != PIN_IDLE && pin_state(word) != PIN_RUNNING) || (word & PIN_DOOM))
+		/* No sequence is 0, but of a vector that says that there is none any more. */
+		if (seqs[0] == 0 || (pin_state(word) != PIN_IDLE && pin_state(word) != PIN_RUNNING) ||
+			(word & PIN_DOOM))
 		{
 			pin_clear();
 			ereport(

@@ -60,7 +60,8 @@ extern void kcf_pin_reset(void);
  * Parallel query. The leader shows the vector of the statement whose workers it may start (NULL:
  * no more); it is not its pin, which may be older. A worker pins that vector in its own slot: set
  * it, full barrier, then see that the leader still shows the same and has a pin that is neither
- * revoked nor doomed (else 72000). false: it shows none.
+ * revoked nor doomed (else 72000). false: it shows none. A vector of zeros says that the statement's
+ * state is lost: 72000 too.
  */
 extern void kcf_pin_show(const KcfSeq *seqs);
 extern bool kcf_pin_of_leader(KcfSeq *seqs, TimestampTz now);

@@ -541,6 +541,7 @@ kcf_states_show(const QueryDesc *query, bool take, bool *shown)
 	State *state = find_state(query->estate->es_snapshot, fixed);
 	KcfSnapshot *ref = NULL;
 
+	static const KcfSeq nothing[KCF_MAX_CLOCKS] = { 0 };
 	if (state == NULL && take && kcf_my_database() >= 0)
 	{
 		KcfScope none = { NULL };
@@ -548,9 +549,12 @@ kcf_states_show(const QueryDesc *query, bool take, bool *shown)
 		ref = refer(take_state(&none, query->estate->es_snapshot, fixed), NULL);
 		state = ref->state;
 	}
-	*shown = state && pinned(state);
+	/* It may have been taken away while the backend was idle. */
+	kcf_states_hold();
+	kcf_pin_leave();
+	*shown = state && (pinned(state) || state->lost);
 	if (*shown)
-		kcf_pin_show(state->seqs);
+		kcf_pin_show(state->lost ? nothing : state->seqs);
 	return ref;
 }
 

@@ -134,24 +134,42 @@ run_showing(QueryDesc *query, ScanDirection direction, uint64 count, bool execut
 		kcf_snapshot_release(ref);
 }
 
+/*
+ * Within a parallel statement, in a function that its leader runs, the workers of another would not know whose
+ * workers they are. So it gets none. The executor reads in the plan whether it may have some; what it makes of
+ * execute_once is not the same in all minor versions.
+ */
+static void
+run_alone(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once)
+{
+	PlannedStmt *stmt = query->plannedstmt;
+
+	stmt->parallelModeNeeded = false;
+	PG_TRY();
+	{
+		run(query, direction, count, execute_once);
+	}
+	PG_FINALLY();
+	{
+		stmt->parallelModeNeeded = true;
+	}
+	PG_END_TRY();
+}
+
 static void
 executor_run(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once)
 {
-	bool parallel = query->plannedstmt->parallelModeNeeded && execute_once && !IsParallelWorker();
+	bool parallel = query->plannedstmt->parallelModeNeeded && !IsParallelWorker();
 
 	if (depth == 0 && IsParallelWorker())
 		worker_key = query->estate->es_snapshot;
 
 	if (parallel && !IsInParallelMode())
 		run_showing(query, direction, count, execute_once);
+	else if (parallel && shown)
+		run_alone(query, direction, count, execute_once);
 	else
-	{
-		/*
-		 * Within a parallel statement, in a function that its leader runs, the workers of another would not
-		 * know whose workers they are. So it gets none: the executor has none for what may be continued.
-		 */
-		run(query, direction, count, execute_once && !(parallel && shown));
-	}
+		run(query, direction, count, execute_once);
 }
 
 /* Data-modifying WITH queries are run to their end here. */
