@@ -97,15 +97,15 @@ classify(Node *parsetree)
 	}
 }
 
-/* A table that was just defined, and those that got its columns by inheritance. */
+/* A table that was just defined, unless it was there before, and those that got its columns by inheritance. */
 static void
-check_tables(RangeVar *name)
+check_tables(RangeVar *name, Oid before)
 {
 	Oid relid = RangeVarGetRelid(name, NoLock, true);
 	List *relids;
 	ListCell *lc;
 
-	if (!OidIsValid(relid))
+	if (!OidIsValid(relid) || relid == before)
 		return;
 	CommandCounterIncrement();
 	relids = has_subclass(relid) ? find_all_inheritors(relid, NoLock, NULL) : list_make1_oid(relid);
@@ -118,8 +118,20 @@ check_tables(RangeVar *name)
 	list_free(relids);
 }
 
+/* What a command would find there, and not make. */
+static Oid
+found_before(Node *parsetree)
+{
+	CreateStmt *stmt;
+
+	if (!IsA(parsetree, CreateForeignTableStmt))
+		return InvalidOid;
+	stmt = &castNode(CreateForeignTableStmt, parsetree)->base;
+	return stmt->if_not_exists ? RangeVarGetRelid(stmt->relation, NoLock, true) : InvalidOid;
+}
+
 static void
-check_definition(Node *parsetree)
+check_definition(Node *parsetree, Oid before)
 {
 	/*
 	 * pg_dump gives the options of columns one by one after CREATE, so a table has no key for a
@@ -132,14 +144,14 @@ check_definition(Node *parsetree)
 	switch (nodeTag(parsetree))
 	{
 		case T_CreateForeignTableStmt:
-			check_tables(castNode(CreateForeignTableStmt, parsetree)->base.relation);
+			check_tables(castNode(CreateForeignTableStmt, parsetree)->base.relation, before);
 			break;
 		case T_AlterTableStmt:
 		{
 			AlterTableStmt *stmt = castNode(AlterTableStmt, parsetree);
 
 			if (stmt->objtype == OBJECT_FOREIGN_TABLE || stmt->objtype == OBJECT_TABLE)
-				check_tables(stmt->relation);
+				check_tables(stmt->relation, InvalidOid);
 			break;
 		}
 		case T_RenameStmt:
@@ -155,7 +167,7 @@ check_definition(Node *parsetree)
 
 				if (stmt->renameType != OBJECT_COLUMN)
 					now->relname = stmt->newname;
-				check_tables(now);
+				check_tables(now, InvalidOid);
 			}
 			break;
 		}
@@ -171,6 +183,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 {
 	int kind = classify(pstmt->utilityStmt);
 	Node *parsetree = kind ? copyObject(pstmt->utilityStmt) : NULL;
+	Oid before = kind & DDL_TABLES ? found_before(parsetree) : InvalidOid;
 
 	if (prev_process_utility)
 		prev_process_utility(pstmt, query, read_only_tree, context, params, env, dest, qc);
@@ -182,7 +195,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 
 	/* The options of columns come as commands of their own in CREATE: the whole is looked at in the end. */
 	if ((kind & DDL_TABLES) && context != PROCESS_UTILITY_SUBCOMMAND)
-		check_definition(parsetree);
+		check_definition(parsetree, before);
 
 	/* A visit is a process: only where there is something to be found, and nobody there who looks.
 	 */
