@@ -465,8 +465,12 @@ kcf_snapshot_view(const KcfSnapshot *snapshot, Oid relid, KcfView *view)
 {
 	KcfScope scope = { .relid = relid };
 
-	if (!kcf_relation_view(relid, snapshot->state->seqs, view))
+	/* Another look may find what this one did not: only an error ends it without a view. */
+	while (!kcf_relation_view(relid, snapshot->state->seqs, view))
+	{
+		CHECK_FOR_INTERRUPTS();
 		kcf_scope_check(&scope, snapshot->state->seqs);
+	}
 }
 
 /* ---- ends of transactions, subtransactions and portals ---- */
@@ -537,11 +541,11 @@ at_owner_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, voi
 KcfSnapshot *
 kcf_states_show(const QueryDesc *query, bool take, bool *shown)
 {
+	static const KcfSeq nothing[KCF_MAX_CLOCKS] = { 0 };
 	bool fixed = IsolationUsesXactSnapshot();
 	State *state = find_state(query->estate->es_snapshot, fixed);
 	KcfSnapshot *ref = NULL;
 
-	static const KcfSeq nothing[KCF_MAX_CLOCKS] = { 0 };
 	if (state == NULL && take && kcf_my_database() >= 0)
 	{
 		KcfScope none = { NULL };
