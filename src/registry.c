@@ -78,10 +78,19 @@ kcf_registry_shmem_init(void)
 
 /* ---- databases ---- */
 
+void
+kcf_registry_check(void)
+{
+	if (registry == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("this server keeps no cached tables"),
+						errdetail("It was started for a binary upgrade.")));
+}
+
 int
 kcf_database_find(Oid dboid)
 {
-	for (int i = 0; i < KCF_MAX_DATABASES; i++)
+	for (int i = 0; registry && i < KCF_MAX_DATABASES; i++)
 	{
 		if (*(volatile Oid *) &registry->databases[i].dboid == dboid)
 			return i;

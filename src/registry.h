@@ -187,6 +187,9 @@ extern void kcf_registry_shmem_init(void);
 extern Size kcf_tables_shmem_size(void);
 extern void kcf_tables_shmem_init(void);
 
+/* 55000 where there is none: in a server that was started for a binary upgrade. */
+extern void kcf_registry_check(void);
+
 /* ---- databases ---- */
 extern int kcf_database_find(Oid dboid); /* slot number or -1; no lock needed */
 extern KcfDatabase *kcf_database(int database);

@@ -101,7 +101,8 @@ is_table(const KcfTable *table, Oid dboid, Oid relid)
 static KcfTable *
 search(Oid dboid, Oid relid)
 {
-	for (int i = 0; i < kcf_guc_max_tables; i++)
+	/* None in a server that was started for a binary upgrade. */
+	for (int i = 0; tables && i < kcf_guc_max_tables; i++)
 	{
 		if (is_table(&tables[i], dboid, relid))
 		{

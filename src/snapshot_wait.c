@@ -340,18 +340,6 @@ pg_attribute_noreturn() static void report_not_ready(Oid relid)
 
 /* ---- waiting ---- */
 
-static void
-check_preloaded(void)
-{
-	if (kcf_registry_lock == NULL)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("kafka_cache_fdw is not loaded at server start"),
-			 errhint(
-				 "Add kafka_cache_fdw to \"shared_preload_libraries\" and restart the server.")));
-}
-
 /* Would waiting be in vain? */
 static bool
 is_hopeless(Oid relid)
@@ -410,7 +398,7 @@ kcf_scope_wait(const KcfScope *scope, TimestampTz *deadline)
 {
 	Oid relid;
 
-	check_preloaded();
+	kcf_registry_check();
 	relid = kcf_scope_visit(scope, is_served, NULL);
 	if (OidIsValid(relid))
 	{

@@ -66,6 +66,7 @@ kcf_status_check(Oid relid, bool owner)
 {
 	char *name = get_rel_name(relid);
 
+	kcf_registry_check();
 	if (name == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
 						errmsg("relation with OID %u does not exist", relid)));
@@ -226,6 +227,7 @@ kafka_cache_tables(PG_FUNCTION_ARGS)
 	bool listed = kcf_status_is_listed();
 	ListCell *lc;
 
+	kcf_registry_check();
 	InitMaterializedSRF(fcinfo, 0);
 	foreach (lc, kcf_catalog_tables())
 	{
@@ -286,6 +288,7 @@ kafka_cache_partitions(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	ListCell *lc;
 
+	kcf_registry_check();
 	InitMaterializedSRF(fcinfo, 0);
 	foreach (lc, kcf_catalog_tables())
 	{
@@ -370,6 +373,7 @@ kafka_cache_errors(PG_FUNCTION_ARGS)
 		LWLockAcquire(kcf_registry_lock, LW_SHARED);
 		table = kcf_table_find(MyDatabaseId, relid);
 		if (table && table->errors)
+	kcf_registry_check();
 			entries = kcf_errlog_read(table->errors, &n);
 		LWLockRelease(kcf_registry_lock);
 

@@ -57,6 +57,7 @@ kafka_cache_workers(PG_FUNCTION_ARGS)
 	WorkerRow *rows = palloc0((1 + KCF_MAX_DATABASES * KCF_MAX_CLOCKS) * sizeof(WorkerRow));
 	int n = 1;
 
+	kcf_registry_check();
 	InitMaterializedSRF(fcinfo, 0);
 
 	LWLockAcquire(kcf_registry_lock, LW_SHARED);
@@ -122,6 +123,7 @@ kafka_cache_settings(PG_FUNCTION_ARGS)
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 
+	kcf_registry_check();
 	InitMaterializedSRF(fcinfo, 0);
 	put_setting(rsinfo, "postgresql", GetConfigOption("server_version", false, false),
 				"version of the server");

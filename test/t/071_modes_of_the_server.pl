@@ -36,6 +36,13 @@ my $declare = "LOAD 'kafka_cache_fdw';\n\n"
   . "ALTER SERVER kafka OPTIONS (ADD client_id 'x');\n\nALTER SERVER kafka OPTIONS (DROP client_id);\n\n"
   . "DROP FUNCTION v;\n\n";
 unlike(alone($declare, '-b'), qr/ERROR|FATAL|PANIC|ended early/, 'pg_upgrade with the library preloaded');
+foreach my $sql ('SELECT * FROM t', map({ "SELECT * FROM kafka_cache.$_" } qw(tables partitions errors workers)),
+	map { "SELECT kafka_cache.$_" } "wait_ready('t')", "position('t')", "wait_for('t', '{}')", "reload('t')")
+{
+	like(alone("$sql;\n\n", '-b'), qr/^(?!ended).*ERROR:  this server keeps no cached tables/s, "... where $sql finds nothing");
+}
+unlike(alone("EXPLAIN VERBOSE SELECT * FROM t;\n\nANALYZE pg_class;\n\n", '-b'),
+	qr/ERROR|FATAL|PANIC|ended early/, '... and nothing else is hindered');
 unlike(alone($declare, '-b', '-c', 'shared_preload_libraries='),
 	qr/ERROR|FATAL|PANIC|ended early/, '... and without');
 like(alone("LOAD 'kafka_cache_fdw';\n\n", '-c', 'shared_preload_libraries='),
