@@ -316,18 +316,17 @@ kcf_errlog_count(const KcfErrorLog *log)
 	return (int) pg_atomic_read_u32((pg_atomic_uint32 *) &log->count);
 }
 
-KcfErrorEntry *
-kcf_errlog_read(KcfErrorLog *log, int *n)
+int
+kcf_errlog_read(KcfErrorLog *log, KcfErrorEntry *entries, int room)
 {
-	KcfErrorEntry *entries;
+	int n;
 	int k = 0;
 
 	LWLockAcquire(&log->lock, LW_SHARED);
-	entries = palloc(Max(kcf_errlog_count(log), 1) * sizeof(KcfErrorEntry));
-	for (int i = 0; i < log->capacity; i++)
+	n = kcf_errlog_count(log);
+	for (int i = 0; i < log->capacity && n <= room; i++)
 		if (log->slots[i].used)
 			entries[k++] = log->slots[i].entry;
 	LWLockRelease(&log->lock);
-	*n = k;
-	return entries;
+	return n;
 }

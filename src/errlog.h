@@ -42,7 +42,7 @@ extern bool kcf_errlog_add(KcfErrorLog *log, const KcfErrorEntry *entry);
 /* Cheap when the log is empty. true: an entry was healed */
 extern bool kcf_errlog_heal(KcfErrorLog *log, const uint64 identity[2]);
 extern int kcf_errlog_count(const KcfErrorLog *log);
-/* A palloc'd copy of all entries. */
-extern KcfErrorEntry *kcf_errlog_read(KcfErrorLog *log, int *n);
+/* Copy all entries, if there is room for so many; how many they are. */
+extern int kcf_errlog_read(KcfErrorLog *log, KcfErrorEntry *entries, int room);
 
 #endif /* KCF_ERRLOG_H */

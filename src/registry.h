@@ -277,6 +277,11 @@ extern void kcf_table_withdraw(KcfTable *table, KcfSeq since);
 extern bool kcf_table_is_served(KcfTable *table);
 /* Consumer: destroy the stores that no pin needs any more; true: some are still needed. */
 extern bool kcf_table_sweep(KcfTable *table, KcfSeq min_pinned);
+/*
+ * A palloc'd copy of the partitions of what is served, else of the load, with the targets of a load in
+ * progress.
+ */
+extern KcfPartition *kcf_table_partitions(KcfTable *table, bool *served, int *n);
 extern void kcf_table_counters(KcfTable *table, KcfCounters *counters);
 extern void kcf_table_set_counters(KcfTable *table, const KcfCounters *counters);
 

@@ -351,6 +351,38 @@ kcf_table_set_partitions(KcfTable *table, KcfPartitions *partitions, int n)
 	return true;
 }
 
+KcfPartition *
+kcf_table_partitions(KcfTable *table, bool *served, int *n)
+{
+	KcfPartition *copy = NULL;
+	int room = 0;
+
+	/* Nothing is allocated under the lock. */
+	for (;;)
+	{
+		const KcfPartitions *shown;
+
+		LWLockAcquire(kcf_registry_lock, LW_SHARED);
+		*served = kcf_table_is_served(table);
+		shown = *served ? &table->followed : &table->load;
+		*n = shown->n;
+		if (copy && *n <= room)
+		{
+			if (*n > 0)
+				memcpy(copy, shown->array, *n * sizeof(KcfPartition));
+			for (int i = 0; i < *n && i < table->load.n; i++)
+				copy[i].target = table->load.array[i].target;
+			LWLockRelease(kcf_registry_lock);
+			return copy;
+		}
+		LWLockRelease(kcf_registry_lock);
+		if (copy)
+			pfree(copy);
+		room = Max(*n, 1);
+		copy = palloc(room * sizeof(KcfPartition));
+	}
+}
+
 void
 kcf_table_counters(KcfTable *table, KcfCounters *counters)
 {

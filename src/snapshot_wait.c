@@ -175,24 +175,23 @@ is_served(Oid relid, void *unused)
 }
 
 char *
+	KcfPartition *partitions;
 kcf_relation_position(Oid relid)
+	bool served;
+	int n;
 {
 	KcfTable *table = kcf_table_find(MyDatabaseId, relid);
 	StringInfoData buf;
+	partitions = kcf_table_partitions(table, &served, &n);
 
 	if (table == NULL)
 		return NULL;
 	initStringInfo(&buf);
 	appendStringInfoChar(&buf, '{');
-	LWLockAcquire(kcf_registry_lock, LW_SHARED);
-	{
-		KcfPartitions *partitions = kcf_table_is_served(table) ? &table->followed : &table->load;
-
-		for (int i = 0; i < partitions->n; i++)
-			appendStringInfo(&buf, "%s\"%d\": " INT64_FORMAT, i > 0 ? ", " : "", i,
-							 (int64) pg_atomic_read_u64(&partitions->array[i].next) - 1);
-	}
-	LWLockRelease(kcf_registry_lock);
+	for (int i = 0; i < n; i++)
+	pfree(partitions);
+		appendStringInfo(&buf, "%s\"%d\": " INT64_FORMAT, i > 0 ? ", " : "", i,
+						 (int64) pg_atomic_read_u64(&partitions[i].next) - 1);
 	appendStringInfoChar(&buf, '}');
 	return buf.data;
 }

@@ -294,26 +294,16 @@ kafka_cache_partitions(PG_FUNCTION_ARGS)
 	{
 		Oid relid = lfirst_oid(lc);
 		KcfTable *table;
-		KcfPartition *copy = NULL;
-		int n = 0;
+		KcfPartition *copy;
+		bool served;
+		int n;
 
 		if (kcf_status_sight(relid) == KCF_SEE_NOTHING)
 			continue;
-		LWLockAcquire(kcf_registry_lock, LW_SHARED);
 		table = kcf_table_find(MyDatabaseId, relid);
-		if (table)
-		{
-			/* What readers see where there is something to see; targets of a load where one is going on. */
-			const KcfPartitions *shown =
-				kcf_table_is_served(table) ? &table->followed : &table->load;
-
-			n = shown->n;
-			copy = palloc(Max(n, 1) * sizeof(KcfPartition));
-			memcpy(copy, shown->array, n * sizeof(KcfPartition));
-			for (int i = 0; i < n && i < table->load.n; i++)
-				copy[i].target = table->load.array[i].target;
-		}
-		LWLockRelease(kcf_registry_lock);
+		if (table == NULL)
+			continue;
+		copy = kcf_table_partitions(table, &served, &n);
 
 		for (int i = 0; i < n; i++)
 		{
@@ -332,8 +322,7 @@ kafka_cache_partitions(PG_FUNCTION_ARGS)
 			values[6] = Int64GetDatum(high > next ? (int64) (high - next) : 0);
 			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 		}
-		if (copy)
-			pfree(copy);
+		pfree(copy);
 		CHECK_FOR_INTERRUPTS();
 	}
 	return (Datum) 0;
@@ -353,29 +342,49 @@ record_time(int64 ms, TimestampTz *time)
 	return IS_VALID_TIMESTAMP(*time);
 }
 
+/* Nothing is allocated under the lock: there may be a million of them. */
+static KcfErrorEntry *
+copy_errors(Oid relid, int *n)
+{
+	KcfErrorEntry *entries = NULL;
+	int room = 0;
+
+	for (;;)
+	{
+		KcfTable *table;
+
+		LWLockAcquire(kcf_registry_lock, LW_SHARED);
+		table = kcf_table_find(MyDatabaseId, relid);
+		*n = table && table->errors ? kcf_errlog_read(table->errors, entries, room) : 0;
+		LWLockRelease(kcf_registry_lock);
+		if (*n <= room)
+			return entries;
+		CHECK_FOR_INTERRUPTS();
+		if (entries)
+			pfree(entries);
+		room = *n + *n / 8; /* more may come meanwhile */
+		entries = palloc(room * sizeof(KcfErrorEntry));
+	}
+}
+
 Datum
 kafka_cache_errors(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	ListCell *lc;
 
+	kcf_registry_check();
 	InitMaterializedSRF(fcinfo, 0);
 	foreach (lc, kcf_catalog_tables())
 	{
 		Oid relid = lfirst_oid(lc);
 		KcfSight sight = kcf_status_sight(relid);
-		KcfTable *table;
-		KcfErrorEntry *entries = NULL;
-		int n = 0;
+		KcfErrorEntry *entries;
+		int n;
 
 		if (sight == KCF_SEE_NOTHING)
 			continue;
-		LWLockAcquire(kcf_registry_lock, LW_SHARED);
-		table = kcf_table_find(MyDatabaseId, relid);
-		if (table && table->errors)
-	kcf_registry_check();
-			entries = kcf_errlog_read(table->errors, &n);
-		LWLockRelease(kcf_registry_lock);
+		entries = copy_errors(relid, &n);
 
 		for (int i = 0; i < n; i++)
 		{

@@ -233,32 +233,26 @@ kafka_cache_position(PG_FUNCTION_ARGS)
 {
 	Oid relid = PG_GETARG_OID(0);
 	KcfTable *table;
-	int64 *positions = NULL;
+	KcfPartition *partitions = NULL;
+	bool served = false;
 	int n = 0;
 	JsonbParseState *state = NULL;
 
 	kcf_status_check(relid, false);
 	table = readable_table(relid);
 	if (table)
-	{
-		LWLockAcquire(kcf_registry_lock, LW_SHARED);
-		n = table->followed.n;
-		positions = palloc(Max(n, 1) * sizeof(int64));
-		for (int i = 0; i < n; i++)
-			positions[i] = (int64) pg_atomic_read_u64(&table->followed.array[i].next) - 1;
-		LWLockRelease(kcf_registry_lock);
-	}
-	else
+		partitions = kcf_table_partitions(table, &served, &n);
+	if (!served)
 	{
 		const char *word;
 		const char *text;
-		char *detail;
+		char detail[sizeof(table->text)];
 		bool listed = kcf_status_is_listed();
 		bool all = kcf_status_sight(relid) == KCF_SEE_ALL;
 
 		LWLockAcquire(kcf_registry_lock, LW_SHARED);
 		word = kcf_status_state(kcf_table_find(MyDatabaseId, relid), listed, &text);
-		detail = pstrdup(all ? text : "");
+		strlcpy(detail, all ? text : "", sizeof(detail));
 		LWLockRelease(kcf_registry_lock);
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("cached table \"%s\" has no position yet", get_rel_name(relid)),
@@ -278,7 +272,7 @@ kafka_cache_position(PG_FUNCTION_ARGS)
 		key.val.string.len = strlen(key.val.string.val);
 		pushJsonbValue(&state, WJB_KEY, &key);
 		value.type = jbvNumeric;
-		value.val.numeric = int64_to_numeric(positions[i]);
+		value.val.numeric = int64_to_numeric((int64) pg_atomic_read_u64(&partitions[i].next) - 1);
 		pushJsonbValue(&state, WJB_VALUE, &value);
 	}
 	PG_RETURN_JSONB_P(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
