@@ -26,9 +26,6 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
-/* While there is no database slot to wait on; its appearance is not announced. */
-#define LOOK_AGAIN_MS 50
-
 typedef bool (*Visit)(Oid relid, void *arg);
 
 typedef struct Walk
@@ -175,24 +172,24 @@ is_served(Oid relid, void *unused)
 }
 
 char *
-	KcfPartition *partitions;
 kcf_relation_position(Oid relid)
-	bool served;
-	int n;
 {
 	KcfTable *table = kcf_table_find(MyDatabaseId, relid);
+	KcfPartition *partitions;
 	StringInfoData buf;
-	partitions = kcf_table_partitions(table, &served, &n);
+	bool served;
+	int n;
 
 	if (table == NULL)
 		return NULL;
+	partitions = kcf_table_partitions(table, &served, &n);
 	initStringInfo(&buf);
 	appendStringInfoChar(&buf, '{');
 	for (int i = 0; i < n; i++)
-	pfree(partitions);
 		appendStringInfo(&buf, "%s\"%d\": " INT64_FORMAT, i > 0 ? ", " : "", i,
 						 (int64) pg_atomic_read_u64(&partitions[i].next) - 1);
 	appendStringInfoChar(&buf, '}');
+	pfree(partitions);
 	return buf.data;
 }
 
@@ -350,46 +347,33 @@ is_hopeless(Oid relid)
 	return pg_atomic_read_u32(&table->state) == KCF_TABLE_FULL;
 }
 
-/* Sleep until something may have changed. false: the time is over. */
-static bool
-sleep_on(int database, TimestampTz deadline)
-{
-	long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
-
-	if (database >= 0)
-		return kcf_wait_sleep(database, left);
-	CHECK_FOR_INTERRUPTS();
-	if (left <= 0)
-		return false;
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 Min(left, LOOK_AGAIN_MS), PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	return true;
-}
-
 static void
 wait_for_tables(const KcfScope *scope, Oid relid, TimestampTz *deadline)
 {
-	int database = -1;
+	int database = kcf_my_database();
 	bool in_time = true;
 
 	if (*deadline == 0)
 		*deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), kcf_guc_wait_timeout);
-	for (;;)
+	kcf_wait_prepare(database);
+	while (OidIsValid(relid = kcf_scope_visit(scope, is_served, NULL)))
 	{
-		if (database < 0 && (database = kcf_my_database()) >= 0)
-			kcf_wait_prepare(database);
-		relid = kcf_scope_visit(scope, is_served, NULL);
-		if (!OidIsValid(relid))
-			break;
 		if (!in_time || is_hopeless(relid))
 			report_not_ready(relid);
-		in_time = sleep_on(database, *deadline);
+		if (kcf_my_database() != database)
+		{
+			/* Its place is new, or another one by now: looked at again before any sleep. */
+			kcf_wait_cancel(database);
+			database = kcf_my_database();
+			kcf_wait_prepare(database);
+		}
+		else
+			in_time = kcf_wait_sleep(
+				database, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), *deadline));
 		/* A server's options may have been altered: our locks do not cover them. */
 		AcceptInvalidationMessages();
 	}
-	if (database >= 0)
-		kcf_wait_cancel(database);
+	kcf_wait_cancel(database);
 }
 
 int
