@@ -12,9 +12,10 @@ use strict;
 use warnings;
 
 use Exporter qw(import);
-use File::Temp qw(tempfile);
+use File::Temp;
 use KafkaCache::Paths qw($bin);
 use POSIX qw(WNOHANG _exit);
+use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -111,16 +112,24 @@ sub balanced
 
 # --- what goes on beside a test ----------------------------------------------------------------------
 
+# A file in the test's folder.
+sub _file
+{
+	my ($what) = @_;
+	our $folder //= PostgreSQL::Test::Utils::tempdir('story');
+
+	return File::Temp::tempfile("$what-XXXXXX", DIR => $folder);
+}
+
 # Run a program (or a function) beside the test, its output kept.
 sub beside
 {
 	my ($what) = @_;
-	my ($fh, $file) = tempfile('kcf-beside-XXXXXX', TMPDIR => 1, UNLINK => 1);
+	my ($fh, $file) = _file('beside');
 	my $pid = fork // die "fork: $!";
 
 	if ($pid == 0)
 	{
-		setpgrp(0, 0);
 		open STDIN, '<', '/dev/null';
 		open STDOUT, '>&', $fh;
 		open STDERR, '>&', $fh;
@@ -176,7 +185,6 @@ sub stop
 
 	if (defined $self->{pid})
 	{
-		kill 'TERM', -$self->{pid};
 		kill 'TERM', $self->{pid};
 		waitpid $self->{pid}, 0;
 		$self->{status} = $?;
@@ -199,7 +207,7 @@ sub DESTROY
 sub load_beside
 {
 	my ($kafka, $rate, $commands) = @_;
-	my ($fh, $file) = tempfile('kcf-load-XXXXXX', TMPDIR => 1, UNLINK => 1);
+	my ($fh, $file) = _file('load');
 	my $address = $kafka->address;
 	my $self = beside(
 		sub {
@@ -242,7 +250,7 @@ sub so_far
 sub pgbench_beside
 {
 	my ($node, $sql, %options) = @_;
-	my ($fh, $file) = tempfile('kcf-script-XXXXXX', TMPDIR => 1, UNLINK => 1);
+	my ($fh, $file) = _file('script');
 	my $clients = $options{clients} // 2;
 
 	print $fh $sql;
