@@ -48,6 +48,19 @@ WITH x AS MATERIALIZED (SELECT * FROM a WHERE id < 100), w AS MATERIALIZED (SELE
 WITH x AS MATERIALIZED (SELECT * FROM b WHERE id < 3), w AS MATERIALIZED (SELECT write_a(3) FROM x LIMIT 1)
 	SELECT max(a.v) FROM w, a;
 SELECT max(v) FROM a;
+-- ... and by the workers of a parallel query that start after it
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+SET min_parallel_table_scan_size = 0;
+SET parallel_leader_participation = off;
+EXPLAIN (COSTS OFF) SELECT min(v), max(v) FROM a WHERE v > (SELECT -length(write_a(4)));
+SELECT min(v), max(v) FROM a WHERE v > (SELECT -length(write_a(4)));
+SELECT min(v), max(v) FROM a;
+SELECT write_a(3);
+RESET parallel_setup_cost;
+RESET parallel_tuple_cost;
+RESET min_parallel_table_scan_size;
+RESET parallel_leader_participation;
 SELECT held();
 
 -- functions: STABLE ones see what the statement sees, VOLATILE ones what is there
