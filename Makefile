@@ -28,6 +28,7 @@ OBJS = \
 	src/fdw_validate.o \
 	src/feed.o \
 	src/feed_client.o \
+	src/feed_skip.o \
 	src/feed_state.o \
 	src/guc.o \
 	src/ingest.o \

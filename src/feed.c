@@ -37,7 +37,8 @@ read_partition(KcfFeed *feed, int i)
 
 	memset(partition, 0, sizeof(FeedPartition));
 	partition->target = target == PG_UINT64_MAX ? -1 : (int64) target;
-	partition->low = partition->high = partition->stable = partition->bad_base = -1;
+	partition->low = partition->high = partition->stable = -1;
+	partition->bad_base = partition->probe = -1;
 	partition->seen_next = feed->progress.next[i] = pg_atomic_read_u64(&shared->next);
 }
 
@@ -178,6 +179,19 @@ kcf_feed_set_full(KcfFeed *feed, bool full)
 	}
 }
 
+static bool
+is_record(const KcfSpooled *spooled)
+{
+	return spooled->kind == KCF_SPOOL_RECORD || spooled->kind == KCF_SPOOL_TOO_LARGE;
+}
+
+static bool
+is_to_be_applied(const KcfFeed *feed, const KcfSpooled *spooled)
+{
+	return is_record(spooled) && kcf_kafka_current(feed->kafka, spooled) &&
+		   feed->partitions[spooled->record.partition].probe < 0;
+}
+
 /*
  * Apply from the front of the spool until the slice of time is over. Records go in runs; ends and
  * errors of partitions stand between them, in their place.
@@ -198,9 +212,7 @@ apply_slice(KcfFeed *feed, KcfSeq seq, int slice_us)
 
 		if (n == 0)
 			break;
-		while (run < n &&
-			   (batch[run]->kind == KCF_SPOOL_RECORD || batch[run]->kind == KCF_SPOOL_TOO_LARGE) &&
-			   kcf_kafka_current(feed->kafka, batch[run]))
+		while (run < n && is_to_be_applied(feed, batch[run]))
 			run++;
 		if (run > 0)
 		{
@@ -224,7 +236,13 @@ apply_slice(KcfFeed *feed, KcfSeq seq, int slice_us)
 		else
 		{
 			if (kcf_kafka_current(feed->kafka, batch[0]))
-				kcf_feed_event(feed, batch[0]);
+			{
+				/* what a search has brought stays if it is what was searched for */
+				if (is_record(batch[0]) && kcf_feed_readable(feed, batch[0]->record.partition))
+					continue;
+				if (!is_record(batch[0]))
+					kcf_feed_event(feed, batch[0]);
+			}
 			/* It may have ended the client, and all that the spool held with it. */
 			if (feed->kafka == NULL)
 				break;

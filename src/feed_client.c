@@ -122,6 +122,7 @@ kcf_feed_start(KcfFeed *feed, int32 partition)
 	p->started = true;
 	p->moved = feed->now;
 	p->retry_at = 0;
+	p->probe = -1;
 	p->beyond_since = 0;
 }
 
@@ -224,7 +225,7 @@ kcf_feed_moved(KcfFeed *feed, int32 partition)
 		p->seen_next = feed->progress.next[partition];
 		p->moved = feed->now;
 		p->bad_tries = 0;
-		if (feed->fault.error == KCF_KAFKA_BAD_DATA)
+		if (feed->fault.error == KCF_KAFKA_BAD_DATA || feed->fault.error == KCF_KAFKA_UNREADABLE)
 			feed->fault.error = KCF_KAFKA_OK;
 		feed->moved = true;
 	}
@@ -290,6 +291,11 @@ partition_fault(KcfFeed *feed, const KcfSpooled *spooled)
 		case KCF_KAFKA_AUTH:
 			refused(feed, &fault);
 			break;
+		case KCF_KAFKA_UNREADABLE:
+			set_fault(feed, &fault);
+			if (!kcf_feed_unreadable(feed, spooled, &fault))
+				bad_data(feed, spooled, &fault);
+			break;
 		case KCF_KAFKA_BAD_DATA:
 			bad_data(feed, spooled, &fault);
 			break;
@@ -316,6 +322,8 @@ kcf_feed_event(KcfFeed *feed, const KcfSpooled *spooled)
 	{
 		FeedPartition *p = &feed->partitions[partition];
 
+		if (p->probe >= 0 && !kcf_feed_readable(feed, partition))
+			return;
 		/* Markers, aborted and compacted records lie between the last record and the end. */
 		if (spooled->record.offset > feed->progress.next[partition])
 			feed->progress.next[partition] = spooled->record.offset;
@@ -405,7 +413,8 @@ partition_stats(KcfFeed *feed, int32 partition, const KcfPartitionStats *stats)
 	if (p->target < 0)
 		p->target = p->high;
 	/* Everything before has been handed over and applied: markers and aborted records lie between. */
-	if (drained && stats->next > feed->progress.next[partition])
+	if (drained && p->bad_tries == 0 && p->probe < 0 &&
+		stats->next > feed->progress.next[partition])
 	{
 		feed->progress.next[partition] = stats->next;
 		kcf_feed_moved(feed, partition);

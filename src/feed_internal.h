@@ -35,6 +35,10 @@ typedef struct FeedPartition
 	bool missing;             /* the cluster says that there is no such partition */
 	int bad_tries;            /* in a row, at the same offset */
 	int64 bad_base;           /* where the unreadable batch begins */
+	int64 probe;              /* feed_skip.c: where fetching was started to look; -1: not looking */
+	int64 probe_begin;        /* ... the first one in doubt */
+	int64 probe_bad;          /* ... an offset that is in the unreadable batch */
+	int64 probe_good;         /* ... and one that is behind it; -1: not known yet */
 	TimestampTz retry_at;     /* fetching is to be started anew then; 0: not */
 	TimestampTz up_since;     /* its broker is connected since; 0: it is not */
 	TimestampTz beyond_since; /* our position has been behind the end of the log since */
@@ -88,6 +92,12 @@ extern void kcf_feed_start(KcfFeed *feed, int32 partition);
 /* Its position has changed, or it was heard of otherwise. */
 extern void kcf_feed_moved(KcfFeed *feed, int32 partition);
 extern void kcf_feed_spoil(KcfFeed *feed, const char *fmt, ...) pg_attribute_printf(2, 3);
+/* ---- feed_skip.c: over a batch that cannot be read ---- */
+/* It could not, once more; true: the search for its end has been begun or goes on. */
+extern bool kcf_feed_unreadable(KcfFeed *feed, const KcfSpooled *spooled,
+								const KcfKafkaFault *fault);
+/* While searching something readable has come; true: it is the next after the batch. */
+extern bool kcf_feed_readable(KcfFeed *feed, int32 partition);
 /* ---- feed.c ---- */
 /* The topic has so many partitions; false: no memory for them. */
 extern bool kcf_feed_set_count(KcfFeed *feed, int n);

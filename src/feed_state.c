@@ -162,7 +162,8 @@ kcf_feed_state(const KcfFeed *feed, KcfFeedState *state)
 			"no memory for the next record: max_bytes or kafka_cache.memory is used up");
 	else if (fault->error == KCF_KAFKA_AUTH)
 		say(state, KCF_TABLE_AUTH_FAILED, "%s", fault->text);
-	else if (fault->error == KCF_KAFKA_CONFIG || fault->error == KCF_KAFKA_BAD_DATA)
+	else if (fault->error == KCF_KAFKA_CONFIG || fault->error == KCF_KAFKA_BAD_DATA ||
+			 fault->error == KCF_KAFKA_UNREADABLE)
 		say(state, KCF_TABLE_FAILED, "%s", fault->text);
 	else if (feed->topic_missing && missing > 0 && missing < feed->progress.npartitions)
 		say(state, KCF_TABLE_TOPIC_MISSING, "%d of %d partitions of topic \"%s\" do not exist",

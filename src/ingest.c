@@ -467,3 +467,25 @@ kcf_ingest_apply(KcfIngest *ingest, KcfSeq seq, KcfSpooled **spooled, int n)
 	MemoryContextReset(ingest->batch);
 	return last;
 }
+
+void
+kcf_ingest_skip(KcfIngest *ingest, int32 partition, int64 begin, int64 end, const char *why)
+{
+	KcfProgress *progress = ingest->progress;
+	KcfErrorEntry entry = { 0 };
+
+	if (ingest->errors)
+	{
+		entry.offset = begin;
+		entry.timestamp = KCF_NO_TIMESTAMP;
+		entry.noticed_at = GetCurrentTimestamp();
+		entry.partition = partition;
+		entry.reason = KCF_REASON_TOO_LARGE;
+		strlcpy(entry.text, why, sizeof(entry.text));
+		kcf_errlog_add(ingest->errors, &entry);
+	}
+	progress->counters.errors += end - begin;
+	progress->counters.errors_by_reason[KCF_REASON_TOO_LARGE] += end - begin;
+	progress->counters.records += end - begin;
+	progress->next[partition] = end;
+}

@@ -55,4 +55,8 @@ extern void kcf_ingest_end(KcfIngest *ingest);
  */
 extern int kcf_ingest_apply(KcfIngest *ingest, KcfSeq seq, KcfSpooled **spooled, int n);
 
+/* These offsets of a partition, before end, can never be read: bad records all; it goes on from end. */
+extern void kcf_ingest_skip(KcfIngest *ingest, int32 partition, int64 begin, int64 end,
+							const char *why);
+
 #endif /* KCF_INGEST_H */

@@ -32,7 +32,8 @@ typedef enum KcfKafkaError
 	KCF_KAFKA_NO_TOPIC,     /* the topic does not exist */
 	KCF_KAFKA_NO_PARTITION, /* ... or this partition of it no longer does */
 	KCF_KAFKA_OUT_OF_RANGE, /* our position is not in the log (any more) */
-	KCF_KAFKA_BAD_DATA,     /* checksum, decompression, unknown format, too large to be fetched */
+	KCF_KAFKA_UNREADABLE,   /* a batch that cannot be decompressed, ever */
+	KCF_KAFKA_BAD_DATA,     /* checksum, unknown format or codec, too large to be fetched */
 	KCF_KAFKA_CONFIG,       /* a setting that the library refuses */
 	KCF_KAFKA_OTHER         /* passing or unknown; the library goes on */
 } KcfKafkaError;
