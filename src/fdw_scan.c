@@ -45,6 +45,8 @@ begin_lookup(KcfScanState *st, ForeignScanState *node, KcfTableDef *def)
 	}
 }
 
+static TupleTableSlot *iterate_all(ForeignScanState *node);
+
 void
 kafkaCacheBeginForeignScan(ForeignScanState *node, int eflags)
 {
@@ -66,8 +68,13 @@ kafkaCacheBeginForeignScan(ForeignScanState *node, int eflags)
 
 	if (st->flags & KCF_PLAN_LOOKUP)
 		begin_lookup(st, node, kcf_catalog_cached(relid));
-	else if (st->view.store)
-		kcf_store_scan_begin(&st->scan, st->view.store, st->view.seq);
+	else
+	{
+		if (st->view.store)
+			kcf_store_scan_begin(&st->scan, st->view.store, st->view.seq);
+		/* the scan's own copy */
+		node->fdwroutine->IterateForeignScan = iterate_all;
+	}
 	node->fdw_state = st;
 }
 
@@ -268,19 +275,30 @@ claim_slab(KcfScanState *st)
 	return st->shared ? pg_atomic_fetch_add_u32(&st->shared->next_slab, 1) : st->next_slab++;
 }
 
-static TupleTableSlot *
-next_of_all(KcfScanState *st, ForeignScanState *node)
+/* The next slab that has rows to show; NULL: that was the last. Apart, so that next_of_all stays small. */
+static pg_noinline KcfRow *
+next_slab(KcfScanState *st)
 {
-	KcfRow *row;
+	KcfRow *row = NULL;
 
 	if (st->view.store == NULL)
-		return ExecClearTuple(node->ss.ss_ScanTupleSlot);
-	while ((row = kcf_store_scan_next(&st->scan)) == NULL)
+		return NULL;
+	do
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (!kcf_store_scan_slab(&st->scan, claim_slab(st)))
-			return ExecClearTuple(node->ss.ss_ScanTupleSlot);
-	}
+			return NULL;
+	} while ((row = kcf_store_scan_next(&st->scan)) == NULL);
+	return row;
+}
+
+static pg_attribute_always_inline TupleTableSlot *
+next_of_all(KcfScanState *st, ForeignScanState *node)
+{
+	KcfRow *row = kcf_store_scan_next(&st->scan);
+
+	if (unlikely(row == NULL) && (row = next_slab(st)) == NULL)
+		return ExecClearTuple(node->ss.ss_ScanTupleSlot);
 	return emit(st, node, row);
 }
 
@@ -290,11 +308,21 @@ kafkaCacheIterateForeignScan(ForeignScanState *node)
 	KcfScanState *st = node->fdw_state;
 
 	kcf_snapshot_check(st->snapshot, st->lost);
-	if (!(st->flags & KCF_PLAN_LOOKUP))
-		return next_of_all(st, node);
 	if (st->flags & KCF_PLAN_ARRAY)
 		return next_of_array(st, node);
-	return next_by_key(st, node);
+	if (st->flags & KCF_PLAN_LOOKUP)
+		return next_by_key(st, node);
+	return next_of_all(st, node);
+}
+
+/* What most scans take for each row, with nothing else in its way. */
+static TupleTableSlot *
+iterate_all(ForeignScanState *node)
+{
+	KcfScanState *st = node->fdw_state;
+
+	kcf_snapshot_check(st->snapshot, st->lost);
+	return next_of_all(st, node);
 }
 
 /* ---- parallel scan of all rows ---- */
