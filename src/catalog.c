@@ -97,6 +97,26 @@ kcf_catalog_server(Oid relid)
 	return serverid;
 }
 
+/*
+ * Entries stay where they are and are never removed, so the last one found may be asked first: a statement asks
+ * for the same relation again and again.
+ */
+static WatchedRelation *
+find_watched(Oid relid)
+{
+	static WatchedRelation *recent = NULL;
+
+	if (recent == NULL || recent->relid != relid)
+	{
+		WatchedRelation *found = hash_search(watched_relations, &relid, HASH_FIND, NULL);
+
+		if (found == NULL)
+			return NULL;
+		recent = found;
+	}
+	return recent;
+}
+
 bool
 kcf_catalog_is_ours(Oid relid)
 {
@@ -104,7 +124,7 @@ kcf_catalog_is_ours(Oid relid)
 	Oid serverid;
 
 	watch();
-	watched = hash_search(watched_relations, &relid, HASH_FIND, NULL);
+	watched = find_watched(relid);
 	if (watched != NULL && watched->valid)
 		return true;
 	serverid = kcf_catalog_server(relid);
@@ -261,7 +281,7 @@ kcf_catalog_cached(Oid relid)
 	uint64 before;
 
 	watch();
-	watched = hash_search(watched_relations, &relid, HASH_FIND, NULL);
+	watched = find_watched(relid);
 	if (watched != NULL && watched->valid)
 		return watched->def;
 

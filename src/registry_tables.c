@@ -122,17 +122,23 @@ kcf_table_find(Oid dboid, Oid relid)
 		KcfTable *table;
 	} Known;
 	static HTAB *known = NULL;
+	static Known *recent = NULL; /* entries stay where they are */
 	Known *entry;
 	KcfTable *table;
 
 	if (dboid != MyDatabaseId)
 		return search(dboid, relid);
 
+	if (recent && recent->relid == relid && is_table(recent->table, dboid, relid))
+		return recent->table;
 	if (known)
 	{
 		entry = hash_search(known, &relid, HASH_FIND, NULL);
 		if (entry && is_table(entry->table, dboid, relid))
+		{
+			recent = entry;
 			return entry->table;
+		}
 	}
 	table = search(dboid, relid);
 	if (table)
