@@ -134,13 +134,25 @@ static pg_attribute_always_inline TupleTableSlot *
 emit(KcfScanState *st, ForeignScanState *node, KcfRow *row)
 {
 	TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
+	HeapTupleTableSlot *hslot = (HeapTupleTableSlot *) slot;
 
+	Assert(TTS_IS_HEAPTUPLE(slot));
 	if (unlikely(kcf_row_flags(row) & KCF_ROW_ERROR))
 		report_bad_row(node, row);
 	st->tuple.t_len = row->tuple_len;
 	st->tuple.t_data = kcf_row_tuple(row);
 	if (unlikely(st->flags & KCF_PLAN_SYSTEM))
 		return emit_copy(st, slot);
+	/*
+	 * Row after row the slot holds the same HeapTupleData, of which nothing is to be freed: then all that
+	 * storing would do is to forget what was deformed. It may have been cleared or materialized meanwhile.
+	 */
+	if (likely(hslot->tuple == &st->tuple && !TTS_EMPTY(slot)))
+	{
+		slot->tts_nvalid = 0;
+		hslot->off = 0;
+		return slot;
+	}
 	return ExecStoreHeapTuple(&st->tuple, slot, false);
 }
 
