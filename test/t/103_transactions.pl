@@ -60,7 +60,7 @@ my $work = sub {
 	$large->$end;
 };
 $work->('commit');
-ok($node->wait_ready('postgres', 'large'), 'a large transaction');
+ok($node->catch_up('postgres', 'large', $kafka), 'a large transaction');
 my $beginnings = pgbench_beside($node, q{
 SELECT 1 / (count(*) = 20000 AND bool_and(a <= before) AND max(a) - min(a) <= 1)::int
 FROM (SELECT a, lag(a, 1, a) OVER (ORDER BY key) AS before FROM large) x;

@@ -33,7 +33,6 @@ my %defaults = (
 	'shared_buffers'           => '16MB',
 	'max_connections'          => 40,
 	'max_worker_processes'     => 16,
-	'synchronous_commit'       => 'off',
 	'timezone'                 => 'UTC',
 	'log_line_prefix'          => '%m [%p] %b %q%a ',
 	'log_min_messages'         => 'debug1',
