@@ -30,6 +30,7 @@ OBJS = \
 	src/feed_client.o \
 	src/feed_skip.o \
 	src/feed_state.o \
+	src/frame.o \
 	src/guc.o \
 	src/ingest.o \
 	src/json_paths.o \

@@ -22,6 +22,9 @@ int kcf_guc_deletion_memory = 16384;
 int kcf_guc_when_not_ready = KCF_NOT_READY_WAIT;
 int kcf_guc_wait_timeout = 10000;
 int kcf_guc_max_staleness = 0;
+int kcf_guc_produce_timeout = 30000;
+bool kcf_guc_read_your_writes = true;
+int kcf_guc_producer_idle_timeout = 60;
 
 static const struct config_enum_entry when_not_ready_values[] = {
 	{ "wait", KCF_NOT_READY_WAIT, false },
@@ -80,6 +83,19 @@ kcf_guc_init(void)
 		"kafka_cache.max_staleness",
 		"Queries fail rather than read a table that has been cut off for longer; 0 turns this off.",
 		NULL, &kcf_guc_max_staleness, 0, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"kafka_cache.produce_timeout", "Longest time that a write waits for the brokers.",
+		"It then fails, and says whether anything may have been written.", &kcf_guc_produce_timeout,
+		30000, 1000, INT_MAX, PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomBoolVariable(
+		"kafka_cache.read_your_writes",
+		"Whether a query waits until its tables have what this session has written to them.",
+		"Up to kafka_cache.wait_timeout, then it fails.", &kcf_guc_read_your_writes, true,
+		PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_cache.producer_idle_timeout",
+							"Time without a write after which a database's producer leaves.", NULL,
+							&kcf_guc_producer_idle_timeout, 60, 1, INT_MAX / 1000, PGC_SIGHUP,
+							GUC_UNIT_S, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("kafka_cache");
 }

@@ -24,11 +24,14 @@ extern char *kcf_guc_databases;            /* sighup */
 extern int kcf_guc_consumers_per_database; /* postmaster */
 extern int kcf_guc_max_pin_age;            /* s; sighup */
 extern int kcf_guc_max_errors;             /* rows of kafka_cache.errors a table; sighup */
-extern int kcf_guc_load_queue;      /* MB a consumer may hold ahead of loading tables; sighup */
-extern int kcf_guc_deletion_memory; /* kB of remembered tombstones a table; sighup */
-extern int kcf_guc_when_not_ready;  /* KcfWhenNotReady; user */
-extern int kcf_guc_wait_timeout;    /* ms; user */
-extern int kcf_guc_max_staleness;   /* ms, 0: off; user */
+extern int kcf_guc_load_queue;        /* MB a consumer may hold ahead of loading tables; sighup */
+extern int kcf_guc_deletion_memory;   /* kB of remembered tombstones a table; sighup */
+extern int kcf_guc_when_not_ready;    /* KcfWhenNotReady; user */
+extern int kcf_guc_wait_timeout;      /* ms; user */
+extern int kcf_guc_max_staleness;     /* ms, 0: off; user */
+extern int kcf_guc_produce_timeout;   /* ms; user */
+extern bool kcf_guc_read_your_writes; /* user */
+extern int kcf_guc_producer_idle_timeout; /* s; sighup */
 
 extern void kcf_guc_init(void);
 

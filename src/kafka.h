@@ -35,7 +35,10 @@ typedef enum KcfKafkaError
 	KCF_KAFKA_UNREADABLE,   /* a batch that cannot be decompressed, ever */
 	KCF_KAFKA_BAD_DATA,     /* checksum, unknown format or codec, too large to be fetched */
 	KCF_KAFKA_CONFIG,       /* a setting that the library refuses */
-	KCF_KAFKA_OTHER         /* passing or unknown; the library goes on */
+	KCF_KAFKA_TOO_LARGE, /* a record to be written exceeds a limit of ours, the topic's or the broker's */
+	KCF_KAFKA_REFUSED, /* a broker does not take a record: too few replicas, a policy, a schema */
+	KCF_KAFKA_FENCED,  /* somebody else uses our transactional id */
+	KCF_KAFKA_OTHER    /* passing or unknown; the library goes on */
 } KcfKafkaError;
 
 typedef struct KcfKafkaFault

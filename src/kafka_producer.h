@@ -1,0 +1,93 @@
+/*
+ * kafka_producer.h
+ *		The Kafka client that produces: idempotent, acks=all, Java's partitioner; with a transactional id also
+ *		Kafka transactions.
+ *
+ * Process:  the producer worker only; never a backend, never the postmaster.
+ * Locks:    none.
+ * Memory:   TopMemoryContext and the library's own; records are copied by the library.
+ * Errors:   returned as KcfKafkaFault; nothing throws while the library holds something for us.
+ * Waits:    the steps of a transaction, for the time given; kcf_kafka_producer_destroy for the library's threads.
+ */
+#ifndef KCF_KAFKA_PRODUCER_H
+#define KCF_KAFKA_PRODUCER_H
+
+#include "kafka.h"
+#include "record.h"
+
+typedef struct KcfKafkaProducer KcfKafkaProducer;
+typedef struct KcfKafkaTopic KcfKafkaTopic; /* belongs to its producer */
+
+/* What became of a record. */
+typedef enum KcfFate
+{
+	KCF_FATE_DELIVERED,
+	KCF_FATE_REFUSED, /* certainly not in the log */
+	KCF_FATE_UNKNOWN
+} KcfFate;
+
+typedef struct KcfDeliveryReport
+{
+	void *opaque; /* as it was given to kcf_kafka_send */
+	KcfFate fate;
+	int32 partition;
+	int64 offset;
+	int64 timestamp;
+	KcfKafkaFault fault; /* filled unless delivered */
+} KcfDeliveryReport;
+
+/* Must not throw. */
+typedef void (*KcfReportReceiver)(const KcfDeliveryReport *report);
+
+typedef enum KcfSend
+{
+	KCF_SEND_TAKEN,
+	KCF_SEND_FULL,   /* the library's queue: again when there have been reports */
+	KCF_SEND_REFUSED /* never, and it has not left; fault says why */
+} KcfSend;
+
+typedef enum KcfStep
+{
+	KCF_STEP_DONE,
+	KCF_STEP_AGAIN, /* not yet: call it again */
+	KCF_STEP_ABORT, /* this transaction has failed and is to be aborted */
+	KCF_STEP_BROKEN /* the client is of no use any more: destroy it; what a commit has done is unknown */
+} KcfStep;
+
+/* NULL: fault says why. transactional_id NULL: no transactions. Its queues write to wakeup_fd. */
+extern KcfKafkaProducer *kcf_kafka_producer_create(const KcfServerOptions *server, int timeout_ms,
+												   const char *transactional_id, int wakeup_fd,
+												   KcfKafkaFault *fault);
+/* Records not reported yet are forgotten: purge and take the reports first. */
+extern void kcf_kafka_producer_destroy(KcfKafkaProducer *producer);
+/* NULL: fault says why. compression NULL: the server's. */
+extern KcfKafkaTopic *kcf_kafka_topic(KcfKafkaProducer *producer, const char *topic,
+									  const char *compression, KcfKafkaFault *fault);
+extern KcfSend kcf_kafka_send(KcfKafkaProducer *producer, KcfKafkaTopic *topic,
+							  const KcfRecord *rec, void *opaque, KcfKafkaFault *fault);
+/*
+ * Errors and log lines that have come in (log lines go to the server's log), and delivery reports, at most about
+ * max of them. Number of reports. *broken: the client has failed for good; purge and destroy it.
+ */
+extern int kcf_kafka_producer_serve(KcfKafkaProducer *producer, KcfReportReceiver receiver, int max,
+									bool *broken, KcfKafkaFault *fault);
+/* Is there anything to serve? Cheap. */
+extern bool kcf_kafka_producer_pending(const KcfKafkaProducer *producer);
+/* Records taken and not reported yet. */
+extern int64 kcf_kafka_producer_outstanding(const KcfKafkaProducer *producer);
+/* All that is outstanding gets its report at once: refused where it had not been sent, else unknown. */
+extern void kcf_kafka_producer_purge(KcfKafkaProducer *producer);
+
+/*
+ * Transactions, one at a time; each call takes at most slice_ms. Commit only when nothing is outstanding. Init
+ * fences whoever used the id before.
+ */
+extern KcfStep kcf_kafka_init_transactions(KcfKafkaProducer *producer, int slice_ms,
+										   KcfKafkaFault *fault);
+extern KcfStep kcf_kafka_begin_transaction(KcfKafkaProducer *producer, KcfKafkaFault *fault);
+extern KcfStep kcf_kafka_commit_transaction(KcfKafkaProducer *producer, int slice_ms,
+											KcfKafkaFault *fault);
+extern KcfStep kcf_kafka_abort_transaction(KcfKafkaProducer *producer, int slice_ms,
+										   KcfKafkaFault *fault);
+
+#endif /* KCF_KAFKA_PRODUCER_H */
