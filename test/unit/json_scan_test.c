@@ -6,6 +6,7 @@
  * Every document is put right before an unreadable page, so that a read beyond its end ends the
  * test.
  */
+#include "cases.h"
 #include "json_scan.h"
 
 #include <stdio.h>
@@ -549,15 +550,14 @@ main(void)
 		perror("mmap");
 		return 1;
 	}
-	test_values();
-	test_positions();
-	test_found();
-	test_order();
-	test_many_names();
-	test_paths();
-	test_depth();
-	test_prefixes();
-	test_walk();
-	printf("json_scan: %d passed, %d failed\n", passed, failed);
-	return failed != 0;
+	CASE(test_values(), failed);
+	CASE(test_positions(), failed);
+	CASE(test_found(), failed);
+	CASE(test_order(), failed);
+	CASE(test_many_names(), failed);
+	CASE(test_paths(), failed);
+	CASE(test_depth(), failed);
+	CASE(test_prefixes(), failed);
+	CASE(test_walk(), failed);
+	return cases_report("json_scan", passed + failed);
 }

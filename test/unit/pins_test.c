@@ -4,6 +4,7 @@
  */
 #include "store_stubs.h"
 
+#include "cases.h"
 #include "pins_stubs.h"
 
 /* its file-scope variables are a process', and some processes here are forked */
@@ -232,9 +233,8 @@ main(void)
 {
 	stub_shared_memory((Size) 1024 * 1024);
 	kcf_pins_shmem_init();
-	test_states();
-	test_leader();
-	test_race(3000000);
-	printf("pins: %ld passed, %ld failed\n", passed, failed);
-	return failed > 0;
+	CASE(test_states(), failed);
+	CASE(test_leader(), failed);
+	CASE(test_race(3000000), failed);
+	return cases_report("pins", passed + failed);
 }

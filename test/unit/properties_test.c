@@ -13,6 +13,7 @@
 
 #include <librdkafka/rdkafka.h>
 
+#include "cases.h"
 #include "properties.h"
 
 static int failures = 0;
@@ -300,9 +301,8 @@ check_table(void)
 int
 main(void)
 {
-	check_table();
-	check_listed();
-	check_dumped();
-	printf("properties: %d passed, %d failed\n", checks - failures, failures);
-	return failures > 0;
+	CASE(check_table(), failures);
+	CASE(check_listed(), failures);
+	CASE(check_dumped(), failures);
+	return cases_report("properties", checks);
 }

@@ -7,6 +7,7 @@
  * them taken away, and check both, and every byte of what they see. What the store frees is
  * overwritten at once.
  */
+#include "cases.h"
 #include "store_stubs.h"
 
 #include "pins_stubs.h"
@@ -398,21 +399,12 @@ run_reader(void)
 	}
 }
 
-int
-main(int argc, char **argv)
+/* The writer here, readers in processes of their own. */
+static void
+run_together(long batches)
 {
-	long batches = argc > 1 ? atol(argv[1]) : 60000;
 	pid_t children[READERS];
-	uint64 failures;
-	bool found;
 
-	stub_shared_memory((Size) 512 * 1024 * 1024);
-	common = ShmemInitStruct("common", sizeof(Shared), &found);
-	kcf_pins_shmem_init();
-	stub_key_type(&keytype, &desc, KCF_KEY_VARLENA);
-	common->store = kcf_store_create(&common->account);
-
-	MyProc = &procs[READERS];
 	/* the first batch is there before anyone reads */
 	for (int i = 0; i < READERS; i++)
 	{
@@ -435,18 +427,36 @@ main(int argc, char **argv)
 		waitpid(children[i], &status, 0);
 		check(status == 0, "a reader ended badly", i, status);
 	}
+	check(pg_atomic_read_u64(&common->scans) > 10, "scans", 0, 0);
+}
+
+static void
+nothing_is_left(void)
+{
 	check(kcf_pins_min(0, 0) == kcf_clock_published(0, 0), "a pin was left", 0, 0);
 	kcf_store_destroy(common->store, &common->account);
 	check(pg_atomic_read_u64(&common->account.bytes) == 0, "bytes are left",
 		  pg_atomic_read_u64(&common->account.bytes), 0);
-	check(pg_atomic_read_u64(&common->scans) > 10, "scans", 0, 0);
-	failures = pg_atomic_read_u64(&common->failures);
+}
+
+int
+main(int argc, char **argv)
+{
+	long batches = argc > 1 ? atol(argv[1]) : 60000;
+	bool found;
+
+	stub_shared_memory((Size) 512 * 1024 * 1024);
+	common = ShmemInitStruct("common", sizeof(Shared), &found);
+	kcf_pins_shmem_init();
+	stub_key_type(&keytype, &desc, KCF_KEY_VARLENA);
+	common->store = kcf_store_create(&common->account);
+
+	MyProc = &procs[READERS];
+	CASE(run_together(batches), pg_atomic_read_u64(&common->failures));
+	CASE(nothing_is_left(), pg_atomic_read_u64(&common->failures));
 	printf("%lu scans, %lu pins revoked, %lu doomed\n",
 		   (unsigned long) pg_atomic_read_u64(&common->scans),
 		   (unsigned long) pg_atomic_read_u64(&common->revoked),
 		   (unsigned long) pg_atomic_read_u64(&common->doomed));
-	printf("store_concurrent: %lu passed, %lu failed\n",
-		   (unsigned long) (pg_atomic_read_u64(&common->checks) - failures),
-		   (unsigned long) failures);
-	return failures > 0;
+	return cases_report("store_concurrent", (long) pg_atomic_read_u64(&common->checks));
 }

@@ -6,6 +6,7 @@
  * dictionary says; what lies in shared memory is checked against itself; in the end the account
  * is zero.
  */
+#include "cases.h"
 #include "store_stubs.h"
 
 #include <setjmp.h>
@@ -42,8 +43,8 @@ fail(const char *what, int line, const char *fmt, ...)
 	printf("\n");
 	if (++failed > 20)
 	{
-		printf("store_model: %ld passed, %ld failed\n", passed, failed);
-		exit(1);
+		case_done("too many failures", false);
+		exit(cases_report("store_model", passed + failed));
 	}
 }
 
@@ -1055,13 +1056,12 @@ main(int argc, char **argv)
 	for (int i = 0; i < lengthof(phases); i++)
 	{
 		seed = 20260101 + i;
-		run(&phases[i]);
+		CASE(run(&phases[i]), failed);
 	}
 	seed = 0;
 	for (Size limit = 256 * 1024; limit <= 8 * 1024 * 1024; limit *= 2)
-		full_and_room(limit);
-	all_orders(2, 3, 3);
-	all_orders(3, 2, 2);
-	printf("store_model: %ld passed, %ld failed\n", passed, failed);
-	return failed > 0;
+		CASE(full_and_room(limit), failed);
+	CASE(all_orders(2, 3, 3), failed);
+	CASE(all_orders(3, 2, 2), failed);
+	return cases_report("store_model", passed + failed);
 }
