@@ -310,6 +310,8 @@ apply_row(KcfIngest *ingest, Work *work)
 		return apply_fault(ingest, work, &work->fault);
 
 	describe(work, &meta);
+	if (ingest->def->options->keep_value)
+		meta.raw_value = record->value;
 	put = kcf_store_put(ingest->writer, ingest->seq, &meta, work->key.hash, work->key.values,
 						ingest->values, ingest->isnull);
 	if (put == KCF_PUT_FULL)

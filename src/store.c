@@ -119,12 +119,27 @@ kcf_row_raw_key(const KcfRow *row)
 {
 	KcfSlice slice = { NULL, 0 };
 
-	if (kcf_row_flags(row) & KCF_ROW_RAW_KEY)
+	if ((kcf_row_flags(row) & KCF_ROW_TRAILER) && kcf_row_trailer(row)->key_size > 0)
 	{
-		const char *raw = (const char *) row + INTALIGN(sizeof(KcfRow) + row->tuple_len);
+		const KcfRowTrailer *trailer = kcf_row_trailer(row);
 
-		slice.len = *(const uint32 *) raw;
-		slice.data = raw + sizeof(uint32);
+		slice.data = trailer->data;
+		slice.len = trailer->key_size - 1;
+	}
+	return slice;
+}
+
+KcfSlice
+kcf_row_raw_value(const KcfRow *row)
+{
+	KcfSlice slice = { NULL, 0 };
+
+	if ((kcf_row_flags(row) & KCF_ROW_TRAILER) && kcf_row_trailer(row)->value_size > 0)
+	{
+		const KcfRowTrailer *trailer = kcf_row_trailer(row);
+
+		slice.data = trailer->data + trailer->key_size;
+		slice.len = trailer->value_size - 1;
 	}
 	return slice;
 }

@@ -20,9 +20,9 @@ typedef uint64 KcfSeq;
 #define KCF_SEQ_NEVER PG_UINT64_MAX
 
 /*
- * A row version. Lies in a slab, MAXALIGNed, followed by a heap tuple (and, with KCF_ROW_RAW_KEY,
- * by a uint32 length, INTALIGNed, and the key's raw bytes). The tuple's t_choice and t_ctid,
- * which an executor slot never reads, hold birth, death and a part of the key's hash.
+ * A row version. Lies in a slab, MAXALIGNed, followed by a heap tuple (and, with KCF_ROW_TRAILER,
+ * by a KcfRowTrailer, INTALIGNed). The tuple's t_choice and t_ctid, which an executor slot never
+ * reads, hold birth, death and a part of the key's hash.
  */
 typedef struct KcfRow
 {
@@ -35,7 +35,7 @@ typedef struct KcfRow
 
 #define KCF_ROW_TOMBSTONE UINT64CONST(0x0001) /* key deleted; only the key columns are not null */
 #define KCF_ROW_ERROR UINT64CONST(0x0002)   /* on_error 'fail': a scan that meets it raises 22000 */
-#define KCF_ROW_RAW_KEY UINT64CONST(0x0004) /* raw key bytes follow the tuple */
+#define KCF_ROW_TRAILER UINT64CONST(0x0004) /* raw bytes follow the tuple */
 #define KCF_ROW_MULTI UINT64CONST(0x0008)   /* the key was met in several partitions */
 
 #define kcf_row_flags(row) ((*(const volatile uint64 *) &(row)->prev_flags >> 48) & 0x0f)
@@ -44,7 +44,22 @@ typedef struct KcfRow
 #define KCF_ROW_SEQ_MASK UINT64CONST(0x0000ffffffffffff)
 #define kcf_row_birth(row) (*(const volatile uint64 *) kcf_row_tuple(row) & KCF_ROW_SEQ_MASK)
 #define kcf_row_death(row) (*((const volatile uint64 *) kcf_row_tuple(row) + 1))
-extern KcfSlice kcf_row_raw_key(const KcfRow *row); /* data NULL: canonical */
+
+/*
+ * Bytes of the record that the tuple does not have. Sizes count a zero byte behind them; 0: there
+ * are none.
+ */
+typedef struct KcfRowTrailer
+{
+	uint32 key_size;
+	uint32 value_size;
+	char data[FLEXIBLE_ARRAY_MEMBER]; /* the key, the value */
+} KcfRowTrailer;
+
+#define kcf_row_trailer(row)                                                                       \
+	((KcfRowTrailer *) ((char *) (row) + INTALIGN(sizeof(KcfRow) + (row)->tuple_len)))
+extern KcfSlice kcf_row_raw_key(const KcfRow *row);   /* data NULL: canonical */
+extern KcfSlice kcf_row_raw_value(const KcfRow *row); /* data NULL: not kept */
 
 typedef struct KcfStore KcfStore; /* shared: slab directory, index, totals */
 typedef struct KcfStoreWriter
@@ -56,9 +71,10 @@ typedef struct KcfRowMeta
 	int32 partition;
 	int64 offset;
 	int64 timestamp;
-	uint64 flags;      /* KCF_ROW_ERROR or 0 */
-	KcfSlice raw_key;  /* data NULL: canonical */
-	KcfSlice seen_key; /* raw bytes as received, to count spellings; may be NULL */
+	uint64 flags;       /* KCF_ROW_ERROR or 0 */
+	KcfSlice raw_key;   /* data NULL: canonical */
+	KcfSlice raw_value; /* data NULL: not to be kept */
+	KcfSlice seen_key;  /* raw bytes as received, to count spellings; may be NULL */
 } KcfRowMeta;
 
 typedef enum KcfPut
@@ -165,10 +181,12 @@ kcf_row_size(const KcfRow *row)
 {
 	Size size = sizeof(KcfRow) + row->tuple_len;
 
-	if (unlikely(kcf_row_flags(row) & KCF_ROW_RAW_KEY))
+	if (unlikely(kcf_row_flags(row) & KCF_ROW_TRAILER))
 	{
-		size = INTALIGN(size);
-		size += sizeof(uint32) + *(const uint32 *) ((const char *) row + size);
+		const KcfRowTrailer *trailer = kcf_row_trailer(row);
+
+		size = INTALIGN(size) + offsetof(KcfRowTrailer, data);
+		size += (Size) trailer->key_size + trailer->value_size;
 	}
 	return MAXALIGN(size);
 }
@@ -196,7 +214,7 @@ kcf_store_scan_next(KcfStoreScan *scan)
 		KcfRow *row = (KcfRow *) pos;
 		uint64 flags = kcf_row_flags(row);
 
-		pos += likely(!(flags & KCF_ROW_RAW_KEY)) ? MAXALIGN(sizeof(KcfRow) + row->tuple_len)
+		pos += likely(!(flags & KCF_ROW_TRAILER)) ? MAXALIGN(sizeof(KcfRow) + row->tuple_len)
 												  : kcf_row_size(row);
 		__builtin_prefetch(pos + KCF_SCAN_AHEAD);
 		if (kcf_row_visible(row, scan->seq) && !(flags & KCF_ROW_TOMBSTONE))

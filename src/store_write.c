@@ -39,8 +39,15 @@ typedef struct Incoming
 	uint32 tuple_len;
 	uint8 hoff;
 	bool hasnull;
-	Size size; /* of the whole row */
+	Size trailer; /* bytes of its data */
+	Size size;    /* of the whole row */
 } Incoming;
+
+static Size
+trailer_size(const KcfSlice *bytes)
+{
+	return bytes->data != NULL ? (Size) bytes->len + 1 : 0;
+}
 
 static void
 incoming_measure(const KcfStoreWriter *writer, Incoming *in)
@@ -58,10 +65,11 @@ incoming_measure(const KcfStoreWriter *writer, Incoming *in)
 	in->data_size = heap_compute_data_size(desc, in->values, in->isnull);
 	in->tuple_len = in->hoff + in->data_size;
 	size = sizeof(KcfRow) + in->tuple_len;
-	if (in->meta->raw_key.data != NULL)
+	in->trailer = trailer_size(&in->meta->raw_key) + trailer_size(&in->meta->raw_value);
+	if (in->trailer > 0)
 	{
-		in->flags |= KCF_ROW_RAW_KEY;
-		size = INTALIGN(size) + sizeof(uint32) + in->meta->raw_key.len;
+		in->flags |= KCF_ROW_TRAILER;
+		size = INTALIGN(size) + offsetof(KcfRowTrailer, data) + in->trailer;
 	}
 	in->size = MAXALIGN(size);
 }
@@ -90,12 +98,17 @@ incoming_write(const KcfStoreWriter *writer, const Incoming *in, KcfRow *row, ui
 					&tuple->t_infomask, in->hasnull ? tuple->t_bits : NULL);
 	Assert((tuple->t_infomask & ~(HEAP_HASNULL | HEAP_HASVARWIDTH)) == 0);
 	tuple->t_ctid.ip_posid = in->h36 & 0xffff;
-	if (in->flags & KCF_ROW_RAW_KEY)
+	if (in->trailer > 0)
 	{
-		char *raw = (char *) row + INTALIGN(sizeof(KcfRow) + in->tuple_len);
+		KcfRowTrailer *trailer = kcf_row_trailer(row);
 
-		*(uint32 *) raw = in->meta->raw_key.len;
-		memcpy(raw + sizeof(uint32), in->meta->raw_key.data, in->meta->raw_key.len);
+		trailer->key_size = trailer_size(&in->meta->raw_key);
+		trailer->value_size = trailer_size(&in->meta->raw_value);
+		if (trailer->key_size > 0)
+			memcpy(trailer->data, in->meta->raw_key.data, in->meta->raw_key.len);
+		if (trailer->value_size > 0)
+			memcpy(trailer->data + trailer->key_size, in->meta->raw_value.data,
+				   in->meta->raw_value.len);
 	}
 	kcf_row_set_death(row, KCF_SEQ_NEVER);
 	kcf_row_set_birth(row, in->h36, birth);

@@ -134,6 +134,7 @@ static int64 next_value;
 static int nkeys;
 static int npartitions;
 static bool big_rows;
+static bool keep_values;
 
 static struct TupleDescData desc;
 static KcfKeyType keytype;
@@ -202,6 +203,49 @@ key_of(const StubRow *row)
 	return key;
 }
 
+/*
+ * The record's own bytes, where they are kept: none, few or many, by its value. A row of an error
+ * has none.
+ */
+static KcfSlice
+raw_value(int64 value, bool error)
+{
+	static char bytes[40000];
+	KcfSlice slice = { NULL, 0 };
+	uint64 h = stub_hash((const char *) &value, 8) >> 7;
+
+	if (!keep_values || error || h % 5 == 0)
+		return slice;
+	slice.data = bytes;
+	slice.len = h % 5 == 1 ? 0 : h % 500 == 2 ? h / 500 % sizeof(bytes) : h / 500 % 200;
+	for (Size i = 0; i < slice.len; i++)
+		bytes[i] = (char) (value * 7 + i);
+	return slice;
+}
+
+static bool
+raw_value_is(KcfSlice there, int64 value, bool error)
+{
+	KcfSlice expected = raw_value(value, error);
+
+	if (there.data == NULL || expected.data == NULL)
+		return there.data == expected.data;
+	return there.len == expected.len && memcmp(there.data, expected.data, there.len) == 0 &&
+		   there.data[there.len] == '\0';
+}
+
+static const char *spellings[] = { NULL, "KEY", "Key" };
+static int64 spellings_seen;
+
+static bool
+is_spelling(KcfSlice key)
+{
+	if (key.data == NULL)
+		return true;
+	return key.len == 3 &&
+		   (strcmp(key.data, spellings[1]) == 0 || strcmp(key.data, spellings[2]) == 0);
+}
+
 /* Is this the row of that key and value? */
 static bool
 row_is(const KcfRow *row, int key, int64 value, bool error)
@@ -216,6 +260,8 @@ row_is(const KcfRow *row, int key, int64 value, bool error)
 	if (!columns.has_value || columns.value != value)
 		return false;
 	if (((kcf_row_flags(row) & KCF_ROW_ERROR) != 0) != error)
+		return false;
+	if (!raw_value_is(kcf_row_raw_value(row), value, error) || !is_spelling(kcf_row_raw_key(row)))
 		return false;
 	if (error)
 		return columns.filler == NULL;
@@ -550,9 +596,6 @@ compare_hook(void)
 		longjmp(thrown, 1);
 }
 
-static const char *spellings[] = { NULL, "KEY", "Key" };
-static int64 spellings_seen;
-
 static KcfPut
 store_apply(int key, int partition, const Record *record)
 {
@@ -573,6 +616,7 @@ store_apply(int key, int partition, const Record *record)
 	}
 	if (record->tombstone)
 		return kcf_store_delete(writer, published + 1, &meta, hash, &key_value);
+	meta.raw_value = raw_value(record->value, record->error);
 	values[0] = key_value;
 	values[1] = (Datum) record->value;
 	if (record->error)
@@ -703,6 +747,7 @@ typedef struct Phase
 	KcfKeyKind kind;
 	bool big_rows;
 	bool loading;
+	bool keep_values;
 } Phase;
 
 static void
@@ -715,6 +760,7 @@ run(const Phase *phase)
 	nkeys = phase->nkeys;
 	npartitions = phase->npartitions;
 	big_rows = phase->big_rows;
+	keep_values = phase->keep_values;
 	memset(records, 0, sizeof(records));
 	memset(next_offset, 0, sizeof(next_offset));
 	memset(is_dirty, 0, sizeof(is_dirty));
@@ -855,6 +901,7 @@ all_orders(int parts, int each, int ntimes)
 	nkeys = MAX_KEYS;
 	npartitions = parts;
 	big_rows = false;
+	keep_values = false;
 	stub_key_type(&keytype, &desc, KCF_KEY_VARLENA);
 	pg_atomic_init_u64(&account.bytes, 0);
 	pg_atomic_init_u64(&account.limit, 0);
@@ -975,6 +1022,7 @@ full_and_room(Size limit)
 	nkeys = MAX_KEYS;
 	npartitions = 1;
 	big_rows = false;
+	keep_values = false;
 	published = 1;
 	stub_key_type(&keytype, &desc, KCF_KEY_VARLENA);
 	pg_atomic_init_u64(&account.bytes, 0);
@@ -1043,13 +1091,15 @@ main(int argc, char **argv)
 {
 	long steps = argc > 1 ? atol(argv[1]) : STEPS;
 	const Phase phases[] = {
-		{ 1000, 3, steps, 4, 0, 0, 0, KCF_KEY_VARLENA, true, false },
-		{ 4000, 4, steps, 6, 0, 0, 0, KCF_KEY_VARLENA, false, true },
-		{ 3000, 2, steps, 3, 4, 0, 0, KCF_KEY_VARLENA, true, false },
-		{ 3000, 3, steps, 3, 0, 700 * 1024, 0, KCF_KEY_VARLENA, false, false },
-		{ 20, 2, steps, 2, 0, 0, 0, KCF_KEY_VARLENA, false, false },
-		{ 2000, 3, steps, 4, 10, 0, 8192, KCF_KEY_GENERIC, false, false },
-		{ 2000, 1, steps, 0, 0, 0, 0, KCF_KEY_GENERIC, true, false },
+		{ 1000, 3, steps, 4, 0, 0, 0, KCF_KEY_VARLENA, true, false, false },
+		{ 4000, 4, steps, 6, 0, 0, 0, KCF_KEY_VARLENA, false, true, false },
+		{ 3000, 2, steps, 3, 4, 0, 0, KCF_KEY_VARLENA, true, false, false },
+		{ 3000, 3, steps, 3, 0, 700 * 1024, 0, KCF_KEY_VARLENA, false, false, false },
+		{ 20, 2, steps, 2, 0, 0, 0, KCF_KEY_VARLENA, false, false, false },
+		{ 2000, 3, steps, 4, 10, 0, 8192, KCF_KEY_GENERIC, false, false, false },
+		{ 2000, 1, steps, 0, 0, 0, 0, KCF_KEY_GENERIC, true, false, false },
+		{ 2000, 3, steps, 4, 0, 0, 0, KCF_KEY_VARLENA, true, true, true },
+		{ 3000, 3, steps, 3, 5, 900 * 1024, 0, KCF_KEY_VARLENA, false, false, true },
 	};
 
 	stub_compare_hook = compare_hook;
