@@ -29,6 +29,14 @@ static WaitEventSet *wait_set = NULL;
 static int event_fd = -1;
 static bool event_fd_in_set = false;
 
+/* As in a backend; and whoever looks for the reason of our end finds it. */
+static void
+handle_sigterm(SIGNAL_ARGS)
+{
+	kcf_worker_told_to_leave = true;
+	die(postgres_signal_arg);
+}
+
 void
 kcf_proc_start(const char *kind)
 {
@@ -36,7 +44,7 @@ kcf_proc_start(const char *kind)
 	int number = 0;
 	Oid dboid = InvalidOid;
 
-	pqsignal(SIGTERM, die);
+	pqsignal(SIGTERM, handle_sigterm);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 
 	if (strcmp(kind, "launcher") != 0)

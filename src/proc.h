@@ -16,6 +16,7 @@
 
 #define KCF_LAUNCHER "kafka_cache launcher"
 #define KCF_CONSUMER "kafka_cache consumer"
+#define KCF_PRODUCER "kafka_cache producer"
 
 /*
  * First of all: signals, and the worker's place in the registry (kind is "launcher" or "consumer";

@@ -1,11 +1,14 @@
 /*
  * proc_launcher.c
- *		The one static worker: which databases there are, and their consumers.
+ *		The one static worker: which databases there are, and their consumers and producers.
  *
  * A database is visited once, by starting its first consumer: where the extension is not, that one
  * says so and leaves, and the database's slot is free again. CREATE EXTENSION asks for another
  * visit. On a standby nobody can ask, so databases are visited again every minute, and consumers that
  * are there look at their catalogs.
+ *
+ * A producer is started where the extension is, when a backend has asked for one; it takes the wish
+ * back when it leaves because nobody writes any more.
  *
  * What is known of processes comes from two sides. The registry tells who is there (the worker
  * itself takes its pid away); the postmaster tells, through our handle, when a started worker is
@@ -45,7 +48,7 @@
 #define VISITS_AT_ONCE 2 /* of databases not known yet: do not take all of max_worker_processes */
 #define VISIT_PATIENCE_MS 10000 /* one that takes longer does not hold up the others */
 
-/* What the postmaster can tell us of a consumer. */
+/* What the postmaster can tell us of a worker. */
 typedef struct Child
 {
 	Oid dboid;                      /* it was started for */
@@ -60,7 +63,7 @@ typedef struct Visited
 	bool seen; /* in the present reading of pg_database */
 } Visited;
 
-static Child children[KCF_MAX_DATABASES][KCF_MAX_CLOCKS];
+static Child children[KCF_MAX_DATABASES][KCF_MAX_WORKERS];
 static Oid visit_again[KCF_MAX_DATABASES]; /* asked for while the slot's consumer was there */
 static HTAB *visited = NULL;
 static bool look_again = false;         /* pg_database should be read at the next turn */
@@ -130,18 +133,18 @@ read_databases(void)
 	return rows;
 }
 
-/* Is this consumer there, or about to come? */
+/* Is this worker there, or about to come? */
 static bool
 is_running(int slot, int k)
 {
-	return children[slot][k].handle || kcf_database(slot)->consumers[k].pid != 0;
+	return children[slot][k].handle || kcf_database(slot)->workers[k].pid != 0;
 }
 
 /* Nobody runs in this slot, or is about to. */
 static bool
 slot_is_empty(int slot)
 {
-	for (int k = 0; k < KCF_MAX_CLOCKS; k++)
+	for (int k = 0; k < KCF_MAX_WORKERS; k++)
 	{
 		if (is_running(slot, k))
 			return false;
@@ -149,15 +152,15 @@ slot_is_empty(int slot)
 	return true;
 }
 
-/* Ask a database's consumers to leave, for good. */
+/* Ask a database's workers to leave, for good. */
 static void
 send_away(int slot)
 {
 	LWLockAcquire(kcf_registry_lock, LW_SHARED);
-	for (int k = 0; k < KCF_MAX_CLOCKS; k++)
+	for (int k = 0; k < KCF_MAX_WORKERS; k++)
 	{
-		if (kcf_database(slot)->consumers[k].pid != 0)
-			kill(kcf_database(slot)->consumers[k].pid, SIGTERM);
+		if (kcf_database(slot)->workers[k].pid != 0)
+			kill(kcf_database(slot)->workers[k].pid, SIGTERM);
 	}
 	LWLockRelease(kcf_registry_lock);
 }
@@ -242,11 +245,17 @@ look_at_databases(bool visit_all)
 	list_free_deep(rows);
 }
 
-/* ---- consumers ---- */
+/* ---- workers ---- */
+
+static const char *
+worker_name(int k)
+{
+	return k == KCF_WORKER_PRODUCER ? KCF_PRODUCER : KCF_CONSUMER;
+}
 
 /* false: the server has no room for another worker. */
 static bool
-start_consumer(int slot, int k)
+start_worker(int slot, int k)
 {
 	BackgroundWorker worker;
 	MemoryContext old;
@@ -254,10 +263,11 @@ start_consumer(int slot, int k)
 	Oid dboid = kcf_database(slot)->dboid;
 
 	memset(&worker, 0, sizeof(worker));
-	strlcpy(worker.bgw_name, KCF_CONSUMER, BGW_MAXLEN);
-	strlcpy(worker.bgw_type, KCF_CONSUMER, BGW_MAXLEN);
+	strlcpy(worker.bgw_name, worker_name(k), BGW_MAXLEN);
+	strlcpy(worker.bgw_type, worker_name(k), BGW_MAXLEN);
 	strlcpy(worker.bgw_library_name, "kafka_cache_fdw", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "kcf_consumer_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name,
+			k == KCF_WORKER_PRODUCER ? "kcf_producer_main" : "kcf_consumer_main", BGW_MAXLEN);
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_ConsistentState;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
@@ -291,29 +301,38 @@ back_off(KcfWorker *worker, TimestampTz now)
 	worker->retry_at = TimestampTzPlusMilliseconds(now, worker->backoff_ms);
 }
 
-/* Under the exclusive lock: a consumer has ended. */
+/* Under the exclusive lock: a worker has ended. */
 static void
-note_end(KcfDatabase *db, KcfWorker *worker, TimestampTz now)
+note_end(KcfDatabase *db, int k, TimestampTz now)
 {
+	KcfWorker *worker = &db->workers[k];
 	bool came = worker->started_at != 0;
 
 	if (worker->left == KCF_LEFT_WITHDRAWN || db->withdrawals > 0 ||
 		db->state == KCF_DATABASE_ABSENT)
 		return;
+	/* A producer that nobody needed any more. */
+	if (k == KCF_WORKER_PRODUCER && worker->left == KCF_LEFT_QUIETLY &&
+		pg_atomic_read_u32(&db->producer_wanted) == 0)
+		return;
 	worker->restarts++;
 	look_again = true; /* is the database still there? */
 	if (came && TimestampDifferenceExceeds(worker->started_at, now, HEALTHY_MS))
 		worker->backoff_ms = 0;
-	/* Whoever was sent away by an administrator comes back at once, if only not for ever. */
-	if (worker->left != KCF_LEFT_QUIETLY ||
-		!TimestampDifferenceExceeds(worker->started_at, now, BACKOFF_MIN_MS))
-	{
+	/*
+	 * Whoever was sent away by an administrator comes back at once, if only not for ever: after a
+	 * second where it had just come.
+	 */
+	if (worker->left != KCF_LEFT_QUIETLY)
 		back_off(worker, now);
-		strlcpy(worker->state, "backoff", sizeof(worker->state));
-	}
+	else if (TimestampDifferenceExceeds(worker->started_at, now, BACKOFF_MIN_MS))
+		return;
+	else
+		worker->retry_at = TimestampTzPlusMilliseconds(now, BACKOFF_MIN_MS);
+	strlcpy(worker->state, "backoff", sizeof(worker->state));
 }
 
-/* Who of the consumers has ended since? */
+/* Who has ended since? */
 static void
 reap(TimestampTz now)
 {
@@ -321,7 +340,7 @@ reap(TimestampTz now)
 	{
 		KcfDatabase *db = kcf_database(slot);
 
-		for (int k = 0; k < KCF_MAX_CLOCKS; k++)
+		for (int k = 0; k < KCF_MAX_WORKERS; k++)
 		{
 			Child *child = &children[slot][k];
 			pid_t pid;
@@ -336,7 +355,7 @@ reap(TimestampTz now)
 				child->handle = NULL;
 			}
 			/* Also where we have asked for another: it has left at once. */
-			if (db->consumers[k].pid != 0)
+			if (db->workers[k].pid != 0)
 			{
 				child->running = true; /* of an earlier launcher */
 				child->dboid = db->dboid;
@@ -347,7 +366,7 @@ reap(TimestampTz now)
 			child->running = false;
 			LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
 			if (OidIsValid(db->dboid) && child->dboid == db->dboid)
-				note_end(db, &db->consumers[k], now);
+				note_end(db, k, now);
 			LWLockRelease(kcf_registry_lock);
 		}
 	}
@@ -360,7 +379,7 @@ is_visit(int slot, TimestampTz now)
 	KcfDatabase *db = kcf_database(slot);
 
 	return children[slot][0].running && db->state != KCF_DATABASE_RUNNING &&
-		   !TimestampDifferenceExceeds(db->consumers[0].retry_at, now, VISIT_PATIENCE_MS);
+		   !TimestampDifferenceExceeds(db->workers[0].retry_at, now, VISIT_PATIENCE_MS);
 }
 
 /*
@@ -372,8 +391,8 @@ start_or_wait(int slot, int k, bool modest, TimestampTz now)
 {
 	static TimestampTz last_logged = 0;
 	KcfDatabase *db = kcf_database(slot);
-	KcfWorker *worker = &db->consumers[k];
-	bool started = start_consumer(slot, k);
+	KcfWorker *worker = &db->workers[k];
+	bool started = start_worker(slot, k);
 	bool again = false;
 	long ms = -1;
 
@@ -407,12 +426,71 @@ start_or_wait(int slot, int k, bool modest, TimestampTz now)
 		(last_logged == 0 || TimestampDifferenceExceeds(last_logged, now, LOG_INTERVAL_MS)))
 	{
 		last_logged = now;
-		ereport(LOG, (errmsg("no free background worker slot for a kafka_cache consumer of "
-							 "database \"%s\"",
-							 db->name),
+		ereport(LOG, (errmsg("no free background worker slot for a %s of database \"%s\"",
+							 worker_name(k), db->name),
 					  errhint("Increase \"max_worker_processes\".")));
 	}
 	return ms;
+}
+
+/* Until the earlier of two; -1: none. */
+static long
+sooner(long a, long b)
+{
+	return a < 0 ? b : b < 0 ? a : Min(a, b);
+}
+
+/* Under the exclusive lock: should this worker of a database that is not withdrawn run? */
+static bool
+should_run(KcfDatabase *db, int k)
+{
+	if (k == KCF_WORKER_PRODUCER)
+		return db->state == KCF_DATABASE_RUNNING && pg_atomic_read_u32(&db->producer_wanted) != 0 &&
+			   !RecoveryInProgress();
+	return db->state != KCF_DATABASE_ABSENT && (k == 0 || db->visited);
+}
+
+/*
+ * Start this worker if it should run and does not. visits: first consumers of databases not known
+ * yet that are under way. Returns as tend_workers.
+ */
+static long
+tend_worker(int slot, int k, int *visits, TimestampTz now)
+{
+	KcfDatabase *db = kcf_database(slot);
+	KcfWorker *worker = &db->workers[k];
+	bool start = false;
+	long wait = -1;
+
+	if (is_running(slot, k) || leaving[slot])
+		return -1;
+
+	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
+	if (db->withdrawals > 0)
+		strlcpy(worker->state, "withdrawn", sizeof(worker->state));
+	else if (should_run(db, k))
+	{
+		if (worker->retry_at > now)
+			wait = ms_until(worker->retry_at, now) + 1;
+		else if (db->visited || *visits < VISITS_AT_ONCE)
+		{
+			start = true;
+			if (!db->visited)
+				(*visits)++;
+			if (db->state != KCF_DATABASE_RUNNING)
+				db->state = KCF_DATABASE_STARTING;
+			worker->retry_at = now;
+			worker->started_at = 0;
+			worker->left = KCF_LEFT_UNKNOWN;
+			if (!worker->no_slot)
+				strlcpy(worker->state, "starting", sizeof(worker->state));
+		}
+	}
+	LWLockRelease(kcf_registry_lock);
+
+	if (start)
+		wait = start_or_wait(slot, k, !db->visited && *visits > 1, now);
+	return wait;
 }
 
 /*
@@ -420,7 +498,7 @@ start_or_wait(int slot, int k, bool modest, TimestampTz now)
  * again, -1: nothing but what will wake us.
  */
 static long
-tend_consumers(void)
+tend_workers(void)
 {
 	long wait = -1;
 	int visits = 0;
@@ -437,48 +515,8 @@ tend_consumers(void)
 		if (!OidIsValid(dboid))
 			continue;
 		for (int k = 0; k < kcf_guc_consumers_per_database; k++)
-		{
-			KcfWorker *worker = &db->consumers[k];
-			bool start = false;
-
-			if (is_running(slot, k) || leaving[slot])
-				continue;
-
-			LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
-			if (db->withdrawals > 0)
-				strlcpy(worker->state, "withdrawn", sizeof(worker->state));
-			else if (db->state != KCF_DATABASE_ABSENT && (k == 0 || db->visited))
-			{
-				if (worker->retry_at > now)
-				{
-					long ms = ms_until(worker->retry_at, now) + 1;
-
-					wait = wait < 0 ? ms : Min(wait, ms);
-				}
-				else if (db->visited || visits < VISITS_AT_ONCE)
-				{
-					start = true;
-					if (!db->visited)
-						visits++;
-					if (db->state != KCF_DATABASE_RUNNING)
-						db->state = KCF_DATABASE_STARTING;
-					worker->retry_at = now;
-					worker->started_at = 0;
-					worker->left = KCF_LEFT_UNKNOWN;
-					if (!worker->no_slot)
-						strlcpy(worker->state, "starting", sizeof(worker->state));
-				}
-			}
-			LWLockRelease(kcf_registry_lock);
-
-			if (start)
-			{
-				long ms = start_or_wait(slot, k, !db->visited && visits > 1, now);
-
-				if (ms >= 0)
-					wait = wait < 0 ? ms : Min(wait, ms);
-			}
-		}
+			wait = sooner(wait, tend_worker(slot, k, &visits, now));
+		wait = sooner(wait, tend_worker(slot, KCF_WORKER_PRODUCER, &visits, now));
 
 		/* The slot is freed when the databases are looked at. */
 		if (leaving[slot])
@@ -489,7 +527,7 @@ tend_consumers(void)
 		{
 			if (!kcf_database_free(slot))
 			{
-				wait = wait < 0 ? STILL_READ_MS : Min(wait, STILL_READ_MS);
+				wait = sooner(wait, STILL_READ_MS);
 				continue;
 			}
 			if (visit_again[slot] == dboid)
@@ -509,7 +547,7 @@ tend_consumers(void)
 	for (int slot = 0; slot < KCF_MAX_DATABASES; slot++)
 	{
 		if (is_visit(slot, now))
-			wait = wait < 0 ? VISIT_PATIENCE_MS : Min(wait, VISIT_PATIENCE_MS);
+			wait = sooner(wait, VISIT_PATIENCE_MS);
 	}
 	return wait;
 }
@@ -583,14 +621,14 @@ kcf_launcher_main(Datum arg)
 			looked = looks;
 			last_look = now;
 		}
-		wait = tend_consumers();
+		wait = tend_workers();
 		if (still_read)
-			wait = wait < 0 ? STILL_READ_MS : Min(wait, STILL_READ_MS);
+			wait = sooner(wait, STILL_READ_MS);
 		if (standby)
 		{
 			long ms = ms_until(TimestampTzPlusMilliseconds(last_look, STANDBY_LOOK_MS), now) + 1;
 
-			wait = wait < 0 ? ms : Min(wait, ms);
+			wait = sooner(wait, ms);
 		}
 		pgstat_report_activity(STATE_IDLE, NULL);
 		kcf_proc_wait(wait);

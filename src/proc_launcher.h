@@ -1,6 +1,6 @@
 /*
  * proc_launcher.h
- *		The one static worker: which databases there are, and their consumers.
+ *		The one static worker: which databases there are, and their consumers and producers.
  *
  * Process:  launcher.
  * Locks:    registry lock, briefly; AccessShareLock on pg_database.

@@ -5,7 +5,6 @@
 #include "postgres.h"
 
 #include <limits.h>
-#include <signal.h>
 
 #include "registry.h"
 
@@ -33,6 +32,7 @@ typedef struct KcfRegistry
 } KcfRegistry;
 
 LWLock *kcf_registry_lock = NULL;
+volatile sig_atomic_t kcf_worker_told_to_leave = false;
 
 static KcfRegistry *registry = NULL;
 
@@ -66,6 +66,7 @@ kcf_registry_shmem_init(void)
 		{
 			KcfDatabase *db = &registry->databases[i];
 
+			pg_atomic_init_u32(&db->producer_wanted, 0);
 			pg_atomic_init_u32(&db->ddl, 0);
 			pg_atomic_init_u32(&db->waiters, 0);
 			ConditionVariableInit(&db->changed);
@@ -129,7 +130,8 @@ take_slot(Oid dboid, const char *name)
 	db->state = KCF_DATABASE_NEW;
 	db->withdrawals = 0;
 	db->visited = false;
-	memset(db->consumers, 0, sizeof(db->consumers));
+	memset(db->workers, 0, sizeof(db->workers));
+	pg_atomic_write_u32(&db->producer_wanted, 0);
 	pg_write_barrier();
 	db->dboid = dboid;
 	return slot;
@@ -206,6 +208,9 @@ kcf_database_report(int database, bool has_extension)
 	db->visited = true;
 	if (db->withdrawals == 0)
 		db->state = has_extension ? KCF_DATABASE_RUNNING : KCF_DATABASE_ABSENT;
+	/* The slot is given back only when nobody of ours is there. */
+	if (!has_extension && db->workers[KCF_WORKER_PRODUCER].pid != 0)
+		kill(db->workers[KCF_WORKER_PRODUCER].pid, SIGTERM);
 	LWLockRelease(kcf_registry_lock);
 	/* Others of its consumers are started now, or the slot is freed. */
 	kcf_launcher_wake();
@@ -224,9 +229,9 @@ kcf_database_wake(Oid dboid)
 		LWLockAcquire(kcf_registry_lock, LW_SHARED);
 		for (int i = 0; i < KCF_MAX_CLOCKS && db->dboid == dboid; i++)
 		{
-			if (db->consumers[i].pid != 0)
+			if (db->workers[i].pid != 0)
 			{
-				SetLatch(db->consumers[i].latch);
+				SetLatch(db->workers[i].latch);
 				woken++;
 			}
 		}
@@ -270,10 +275,10 @@ kcf_database_withdraw(Oid dboid, const char *name)
 		 * Their pids are good: a worker takes its own away, under this lock, before it ends. One
 		 * that is being started finds the withdrawal when it enters.
 		 */
-		for (int i = 0; i < KCF_MAX_CLOCKS; i++)
+		for (int i = 0; i < KCF_MAX_WORKERS; i++)
 		{
-			if (db->consumers[i].pid != 0)
-				kill(db->consumers[i].pid, SIGTERM);
+			if (db->workers[i].pid != 0)
+				kill(db->workers[i].pid, SIGTERM);
 		}
 	}
 	LWLockRelease(kcf_registry_lock);
@@ -287,9 +292,9 @@ kcf_database_left(int database)
 	bool left = true;
 
 	LWLockAcquire(kcf_registry_lock, LW_SHARED);
-	for (int i = 0; i < KCF_MAX_CLOCKS; i++)
+	for (int i = 0; i < KCF_MAX_WORKERS; i++)
 	{
-		if (db->consumers[i].pid != 0)
+		if (db->workers[i].pid != 0)
 			left = false;
 	}
 	LWLockRelease(kcf_registry_lock);
@@ -307,8 +312,8 @@ kcf_database_restore(int database, Oid dboid)
 		if (db->visited)
 		{
 			db->state = KCF_DATABASE_NEW;
-			for (int i = 0; i < KCF_MAX_CLOCKS; i++)
-				db->consumers[i].retry_at = 0;
+			for (int i = 0; i < KCF_MAX_WORKERS; i++)
+				db->workers[i].retry_at = 0;
 		}
 		else
 			db->dboid = InvalidOid; /* taken for the command only, no process was ever there */
@@ -397,9 +402,9 @@ worker_leave(int code, Datum arg)
 	worker->pid = 0;
 	worker->latch = NULL;
 	worker->text[0] = '\0';
-	worker->left = db && db->withdrawals > 0 ? KCF_LEFT_WITHDRAWN
-				   : code == 0               ? KCF_LEFT_QUIETLY
-											 : KCF_LEFT_FAILED;
+	worker->left = db && db->withdrawals > 0               ? KCF_LEFT_WITHDRAWN
+				   : code == 0 || kcf_worker_told_to_leave ? KCF_LEFT_QUIETLY
+														   : KCF_LEFT_FAILED;
 	strlcpy(worker->state, worker->left == KCF_LEFT_FAILED ? "failed" : "stopped",
 			sizeof(worker->state));
 	LWLockRelease(kcf_registry_lock);
@@ -423,7 +428,7 @@ kcf_worker_enter(int database, int number, Oid dboid)
 	{
 		KcfDatabase *db = kcf_database(database);
 
-		my_worker = &db->consumers[number];
+		my_worker = &db->workers[number];
 		if (db->dboid == dboid && db->withdrawals > 0)
 			my_worker->left = KCF_LEFT_WITHDRAWN;
 		welcome = db->dboid == dboid && db->withdrawals == 0 && my_worker->pid == 0;
@@ -473,6 +478,40 @@ kcf_worker_say(const char *state, const char *fmt, ...)
 	strlcpy(my_worker->state, state, sizeof(my_worker->state));
 	strlcpy(my_worker->text, text, sizeof(my_worker->text));
 	LWLockRelease(kcf_registry_lock);
+}
+
+/* ---- the producer ---- */
+
+void
+kcf_producer_want(int database)
+{
+	KcfDatabase *db = kcf_database(database);
+	bool there = false;
+
+	/* A full barrier: what it is wanted for is there when it looks, see kcf_lane_close_all. */
+	(void) pg_atomic_exchange_u32(&db->producer_wanted, 1);
+	LWLockAcquire(kcf_registry_lock, LW_SHARED);
+	if (db->workers[KCF_WORKER_PRODUCER].pid != 0)
+	{
+		SetLatch(db->workers[KCF_WORKER_PRODUCER].latch);
+		there = true;
+	}
+	LWLockRelease(kcf_registry_lock);
+	/* One that is about to leave wakes the launcher when it is gone. */
+	if (!there)
+		kcf_launcher_wake();
+}
+
+void
+kcf_producer_unwant(int database)
+{
+	(void) pg_atomic_exchange_u32(&kcf_database(database)->producer_wanted, 0);
+}
+
+bool
+kcf_producer_wanted(int database)
+{
+	return pg_atomic_read_u32(&kcf_database(database)->producer_wanted) != 0;
 }
 
 /* ---- waiting ---- */

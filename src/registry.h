@@ -13,6 +13,8 @@
 #ifndef KCF_REGISTRY_H
 #define KCF_REGISTRY_H
 
+#include <signal.h>
+
 #include "datatype/timestamp.h"
 #include "pins.h"
 #include "storage/condition_variable.h"
@@ -34,6 +36,10 @@ typedef enum KcfTableState
 	KCF_TABLE_FAILED,
 	KCF_TABLE_STOPPED
 } KcfTableState;
+
+/* The processes of ours in a database: its consumers, by their clocks, then its producer. */
+#define KCF_WORKER_PRODUCER KCF_MAX_CLOCKS
+#define KCF_MAX_WORKERS (KCF_MAX_CLOCKS + 1)
 
 #define KCF_NREASON_SLOTS 16 /* >= KCF_NREASONS of rowmap.h */
 
@@ -145,7 +151,7 @@ typedef enum KcfDatabaseState
 typedef enum KcfLeft
 {
 	KCF_LEFT_UNKNOWN, /* it is there, or never came */
-	KCF_LEFT_QUIETLY, /* exit code 0 */
+	KCF_LEFT_QUIETLY, /* exit code 0, or it was told to leave */
 	KCF_LEFT_FAILED,
 	KCF_LEFT_WITHDRAWN /* a command needed the database */
 } KcfLeft;
@@ -172,9 +178,10 @@ typedef struct KcfDatabase
 	KcfDatabaseState state; /* launcher and the visiting consumer, registry lock */
 	int withdrawals;        /* commands that hold our workers off; registry lock */
 	bool visited;           /* a consumer has been there and said what it found; registry lock */
-	KcfWorker consumers[KCF_MAX_CLOCKS]; /* registry lock */
-	ConditionVariable exited;            /* broadcast when one of the consumers is gone */
-	pg_atomic_uint32 ddl;                /* counted up at commit of DDL that may concern us */
+	KcfWorker workers[KCF_MAX_WORKERS]; /* registry lock */
+	ConditionVariable exited;           /* broadcast when one of the workers is gone */
+	pg_atomic_uint32 producer_wanted; /* backends set it, the producer clears it before it leaves */
+	pg_atomic_uint32 ddl;             /* counted up at commit of DDL that may concern us */
 	ConditionVariable
 		changed; /* broadcast when a table's state or, with waiters, its position changed */
 	pg_atomic_uint32 waiters; /* backends that sleep on it: publish broadcasts only then */
@@ -212,7 +219,7 @@ extern bool kcf_database_free(int database);
 /*
  * Withdrawal: while a command needs the database for itself no process of ours is there. Counted,
  * so that several commands may ask. Returns the slot, -1 when there is nobody to hold off; tells
- * the consumers to leave.
+ * the workers to leave.
  */
 extern int kcf_database_withdraw(Oid dboid, const char *name);
 extern bool kcf_database_left(int database); /* are they all gone? */
@@ -233,6 +240,18 @@ extern bool kcf_launcher_next_visit(Oid *dboid, bool *all);
  * and latch are taken away when it has left its database.
  */
 extern bool kcf_worker_enter(int database, int number, Oid dboid);
+/*
+ * Set by the signal handler of a worker: somebody wants it to end, so that its end is no failure,
+ * whatever it was doing.
+ */
+extern volatile sig_atomic_t kcf_worker_told_to_leave;
+/*
+ * The database should have a producer: one that is there is woken, else the launcher starts one. It
+ * is wanted until it takes that back itself (kcf_producer_unwant), when it has nothing to do.
+ */
+extern void kcf_producer_want(int database);
+extern void kcf_producer_unwant(int database); /* a full barrier */
+extern bool kcf_producer_wanted(int database);
 /* What kafka_cache.workers shows of this process. */
 extern void kcf_worker_say(const char *state, const char *fmt, ...) pg_attribute_printf(2, 3);
 

@@ -95,7 +95,7 @@ kcf_status_state(const KcfTable *table, bool listed, const char **text)
 	KcfTableState state;
 
 	if (database >= 0)
-		worker = &kcf_database(database)->consumers[table ? table->clock : 0];
+		worker = &kcf_database(database)->workers[table ? table->clock : 0];
 	if (table == NULL)
 	{
 		if (!listed)

@@ -54,7 +54,7 @@ kafka_cache_workers(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	bool monitor = kcf_status_is_monitor();
-	WorkerRow *rows = palloc0((1 + KCF_MAX_DATABASES * KCF_MAX_CLOCKS) * sizeof(WorkerRow));
+	WorkerRow *rows = palloc0((1 + KCF_MAX_DATABASES * KCF_MAX_WORKERS) * sizeof(WorkerRow));
 	int n = 1;
 
 	kcf_registry_check();
@@ -69,14 +69,22 @@ kafka_cache_workers(PG_FUNCTION_ARGS)
 
 		/* A first visit is no worker of the database yet, unless it cannot be made. */
 		if (!OidIsValid(db->dboid) || db->state == KCF_DATABASE_ABSENT ||
-			(!db->visited && db->consumers[0].backoff_ms == 0) ||
+			(!db->visited && db->workers[0].backoff_ms == 0) ||
 			(!monitor && db->dboid != MyDatabaseId))
 			continue;
 		for (int k = 0; k < kcf_guc_consumers_per_database; k++)
 		{
-			rows[n].worker = db->consumers[k];
+			rows[n].worker = db->workers[k];
 			namestrcpy(&rows[n].database, db->name);
 			rows[n].kind = "consumer";
+			n++;
+		}
+		/* Where nobody writes there is none, and none is missing. */
+		if (db->workers[KCF_WORKER_PRODUCER].pid != 0 || kcf_producer_wanted(i))
+		{
+			rows[n].worker = db->workers[KCF_WORKER_PRODUCER];
+			namestrcpy(&rows[n].database, db->name);
+			rows[n].kind = "producer";
 			n++;
 		}
 	}
