@@ -57,6 +57,8 @@ OBJS = \
 	src/registry_tables.o \
 	src/rowmap.o \
 	src/rowmap_key.o \
+	src/sendq.o \
+	src/sendq_producer.o \
 	src/shmem.o \
 	src/snapshot.o \
 	src/snapshot_executor.o \

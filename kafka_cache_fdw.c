@@ -26,6 +26,7 @@
 #include "src/pins.h"
 #include "src/proc_launcher.h"
 #include "src/registry.h"
+#include "src/sendq.h"
 #include "src/shmem.h"
 #include "src/snapshot.h"
 #include "src/withdraw.h"
@@ -66,6 +67,7 @@ _PG_init(void)
 	kcf_shmem_add(kcf_tables_shmem_size, kcf_tables_shmem_init);
 	kcf_shmem_add(kcf_errlog_shmem_size, kcf_errlog_shmem_init);
 	kcf_shmem_add(kcf_pins_shmem_size, kcf_pins_shmem_init);
+	kcf_shmem_add(kcf_sendq_shmem_size, kcf_sendq_shmem_init);
 	kcf_shmem_add(kcf_arena_shmem_size, kcf_arena_shmem_init);
 	kcf_shmem_init();
 

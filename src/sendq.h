@@ -90,22 +90,32 @@ typedef enum KcfLanePiece
 	KCF_LANE_GONE /* the backend has left; what it left of a flush is of no interest to anybody */
 } KcfLanePiece;
 
-/* Take the lanes of this database that wait for a producer: a number from 0 to kcf_lane_count() - 1 each; -1: none. */
+/*
+ * Take the lanes of this database that wait for a producer: a number from 0 to kcf_lane_count() - 1 each; -1: none.
+ * Lanes are detached when the process exits, after its before_shmem_exit callbacks, which may still reply.
+ */
 extern int kcf_lane_count(void);
 extern int kcf_lane_attach(int database);
+/*
+ * What it points to is good until the next call for this lane. After the end it finds nothing until there was a
+ * reply. Each call counts as progress for a backend that waits for room: ask only where frames could be taken.
+ */
 extern KcfLanePiece kcf_lane_next(int lane, KcfRoute *route, const KcfTarget **targets,
 								  int *ntargets, const char **frames, Size *len);
 /*
- * Before these records are given to the library: they count as having left from now on. false: the backend has
- * given up, and nothing of it may leave any more.
+ * Before these records are given to the library (of a Kafka transaction: before it is committed): they count as
+ * having left from now on. false: the backend has given up, and nothing of it may leave any more.
  */
 extern bool kcf_lane_take(int lane, int nrecords);
-/* Never waits: false when the queue is full; call again with the same reply when the latch is set. */
+/*
+ * Never waits: false when the queue is full; call again with the same reply when the latch is set. A producer that
+ * ends may reply before the end of a flush; what it does not count it has not taken.
+ */
 extern bool kcf_lane_reply(int lane, const KcfReply *reply);
 extern void kcf_lane_detach(int lane);
 /*
  * May the producer leave? true: no flush is under way, and none begins with this producer any more (all lanes are
- * detached).
+ * detached). false: those without a flush are detached, and gone when asked for their next piece.
  */
 extern bool kcf_lane_close_all(int database);
 
