@@ -45,6 +45,8 @@ OBJS = \
 	src/options_check.o \
 	src/options_resolve.o \
 	src/options_value.o \
+	src/pending.o \
+	src/pending_send.o \
 	src/pins.o \
 	src/proc.o \
 	src/proc_consumer.o \
@@ -71,7 +73,8 @@ OBJS = \
 	src/store_recycle.o \
 	src/store_slab.o \
 	src/store_write.o \
-	src/withdraw.o
+	src/withdraw.o \
+	src/written.o
 DATA       = $(wildcard sql/$(EXTENSION)--*.sql)
 
 PG_CONFIG  ?= pg_config

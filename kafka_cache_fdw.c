@@ -23,6 +23,7 @@
 #include "src/fdw.h"
 #include "src/guc.h"
 #include "src/keytype.h"
+#include "src/pending.h"
 #include "src/pins.h"
 #include "src/proc_launcher.h"
 #include "src/registry.h"
@@ -76,6 +77,8 @@ _PG_init(void)
 	/* Hooks: the last one installed runs first. */
 	kcf_ddl_init();
 	kcf_withdraw_init();
+	/* The pins go first at the end of a transaction, then what it has written. */
+	kcf_pending_init();
 	kcf_snapshot_init();
 	kcf_fdw_plan_init();
 }

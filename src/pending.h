@@ -31,12 +31,13 @@ extern void kcf_pending_append(KcfPending *log, uint16 target, uint64 key_hash,
 							   const KcfRecord *rec);
 /*
  * Send all, and wait until all is acknowledged, else an error that says what is known; the log is empty then. Where
- * the last record of it landed goes to *last (NULL: nobody wants to know).
+ * a log of one record landed goes to *last (NULL: nobody wants to know).
  */
 extern void kcf_pending_send(KcfPending *log, KcfWritten *last);
 /*
  * Was this key of the table written in this transaction, and not sent yet? *command: by which command, the last
- * time. Of the transaction's log only; finds out by reading it once, so for UPDATE and DELETE.
+ * time; less than es_output_cid: by an earlier statement. Of the transaction's log only; finds out by reading it
+ * once, and needs some 30 bytes for each key from then on, so for UPDATE and DELETE.
  */
 extern bool kcf_pending_wrote(const KcfTableDef *def, uint64 key_hash, CommandId *command);
 /* How many records of this table the transaction has not sent yet, for EXPLAIN. */

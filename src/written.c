@@ -1,0 +1,285 @@
+/*
+ * written.c
+ *		How far this session has written to each topic, so that it can read its own writes.
+ */
+#include "postgres.h"
+
+#include "written.h"
+
+#include "guc.h"
+
+#include "catalog/pg_foreign_table.h"
+#include "miscadmin.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+/* Partitions for which there is room though nothing is known of them yet. */
+#define PARTITIONS_AT_LEAST 64
+
+typedef struct Written
+{
+	Oid relid;
+	bool any;  /* else there is only room */
+	bool lost; /* there was no room after all: something was written, and it is not known where */
+	bool given_up; /* not to be waited for by those who do not read it */
+	uint64 since;  /* when the first record was noted that had not been passed */
+	uint64 passed; /* when all of it was seen to be passed; 0: not yet */
+	int n;
+	int64 *offsets; /* [n] by partition, the last record of ours; -1: none */
+} Written;
+
+bool kcf_written_any = false;
+uint64 kcf_written_now = 1;
+
+static HTAB *all_written = NULL; /* Written by relid */
+
+static Written *
+find(Oid relid)
+{
+	return all_written ? hash_search(all_written, &relid, HASH_FIND, NULL) : NULL;
+}
+
+static void
+drop(Written *written)
+{
+	Oid relid = written->relid;
+
+	if (written->offsets)
+		pfree(written->offsets);
+	hash_search(all_written, &relid, HASH_REMOVE, NULL);
+}
+
+/* Room for the partitions below n; false: no memory. */
+static bool
+grow(Written *written, int n, int flags)
+{
+	int64 *offsets;
+
+	if (n <= written->n)
+		return true;
+	offsets = MemoryContextAllocExtended(TopMemoryContext, n * sizeof(int64), flags);
+	if (offsets == NULL)
+		return false;
+	for (int i = 0; i < n; i++)
+		offsets[i] = i < written->n ? written->offsets[i] : -1;
+	if (written->offsets)
+		pfree(written->offsets);
+	written->offsets = offsets;
+	written->n = n;
+	return true;
+}
+
+/* ---- writing ---- */
+
+static void
+make_room(Oid relid, int npartitions)
+{
+	Written *written;
+	bool found;
+
+	if (all_written == NULL)
+	{
+		HASHCTL ctl = { .keysize = sizeof(Oid), .entrysize = sizeof(Written) };
+
+		all_written = hash_create("kafka_cache written", 16, &ctl, HASH_ELEM | HASH_BLOBS);
+	}
+	written = hash_search(all_written, &relid, HASH_ENTER, &found);
+	if (!found)
+	{
+		memset(written, 0, sizeof(*written));
+		written->relid = relid;
+	}
+	(void) grow(written, Max(npartitions, PARTITIONS_AT_LEAST), 0);
+}
+
+/* Gone, or of another server: topics of the same name there are others. */
+static bool
+is_of_server(Oid relid, Oid serverid)
+{
+	HeapTuple tuple = SearchSysCache1(FOREIGNTABLEREL, ObjectIdGetDatum(relid));
+	bool is;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	is = ((Form_pg_foreign_table) GETSTRUCT(tuple))->ftserver == serverid;
+	ReleaseSysCache(tuple);
+	return is;
+}
+
+KcfWrittenTables *
+kcf_written_reserve(Oid relid, Oid serverid, const char *topic)
+{
+	int max = kcf_guc_max_tables + 1;
+	int npartitions = 0;
+	KcfWrittenTables *tables =
+		palloc(offsetof(KcfWrittenTables, relids) + max * sizeof(tables->relids[0]));
+	int n = 0;
+
+	/* The table itself, which no consumer may have met yet, and others with the same topic. */
+	tables->relids[n++] = relid;
+	LWLockAcquire(kcf_registry_lock, LW_SHARED);
+	for (int i = 0; i < kcf_guc_max_tables; i++)
+	{
+		KcfTable *table = kcf_table_at(i);
+
+		if (!OidIsValid(table->relid) || table->dboid != MyDatabaseId ||
+			strcmp(table->topic, topic) != 0)
+			continue;
+		npartitions = Max(npartitions, table->followed.n);
+		if (table->relid != relid && n < max)
+			tables->relids[n++] = table->relid;
+	}
+	LWLockRelease(kcf_registry_lock);
+
+	tables->n = 0;
+	for (int i = 0; i < n; i++)
+	{
+		Oid other = tables->relids[i];
+
+		if (i > 0 && !is_of_server(other, serverid))
+			continue;
+		make_room(other, npartitions);
+		tables->relids[tables->n++] = other;
+	}
+	return tables;
+}
+
+void
+kcf_written_note(const KcfWrittenTables *tables, int32 partition, int64 offset)
+{
+	kcf_written_now++;
+	for (int i = 0; i < tables->n; i++)
+	{
+		Written *written = find(tables->relids[i]);
+
+		Assert(written && partition >= 0);
+		if (written->passed != 0 || !written->any)
+			written->since = kcf_written_now;
+		written->passed = 0;
+		written->any = true;
+		written->given_up = false;
+		/* The topic may have got more partitions since there was room made. */
+		if (partition < written->n || grow(written, partition + 1, MCXT_ALLOC_NO_OOM))
+			written->offsets[partition] = Max(written->offsets[partition], offset);
+		else
+			written->lost = true;
+	}
+	kcf_written_any = true;
+}
+
+/* ---- reading ---- */
+
+bool
+kcf_written_behind(Oid relid, int32 *partition, int64 *offset, int64 *position)
+{
+	Written *written = find(relid);
+	KcfTable *table;
+	bool behind = false;
+
+	if (written == NULL || !written->any)
+		return false;
+	*partition = -1;
+	*offset = *position = -1;
+	table = kcf_table_find(MyDatabaseId, relid);
+	if (table == NULL || written->lost)
+		return true;
+	LWLockAcquire(kcf_registry_lock, LW_SHARED);
+	for (int i = 0; i < written->n && !behind; i++)
+	{
+		if (written->offsets[i] < 0)
+			continue;
+		*partition = i;
+		*offset = written->offsets[i];
+		*position = i < table->followed.n
+						? (int64) pg_atomic_read_u64(&table->followed.array[i].next) - 1
+						: -1;
+		behind = *position < *offset;
+	}
+	LWLockRelease(kcf_registry_lock);
+	return behind;
+}
+
+static bool
+look(Written *written)
+{
+	int32 partition;
+	int64 offset;
+	int64 position;
+
+	if (written->passed == 0 && !kcf_written_behind(written->relid, &partition, &offset, &position))
+	{
+		written->passed = ++kcf_written_now;
+		/* What is read next was published before its position was shown. */
+		pg_read_barrier();
+	}
+	return written->passed != 0;
+}
+
+bool
+kcf_written_passed(Oid relid)
+{
+	Written *written = find(relid);
+
+	return written == NULL || !written->any || look(written);
+}
+
+bool
+kcf_written_held(Oid relid, uint64 at, bool of_statement)
+{
+	Written *written = find(relid);
+
+	return written == NULL || !written->any || (written->passed != 0 && written->passed <= at) ||
+		   (of_statement && written->since > at);
+}
+
+bool
+kcf_written_any_behind(void)
+{
+	HASH_SEQ_STATUS scan;
+	Written *written;
+	bool behind = false;
+
+	hash_seq_init(&scan, all_written);
+	while ((written = hash_seq_search(&scan)) != NULL)
+	{
+		KcfTable *table;
+
+		if (!written->any || look(written) || written->given_up)
+			continue;
+		table = kcf_table_find(MyDatabaseId, written->relid);
+		behind |= table && pg_atomic_read_u32(&table->state) == KCF_TABLE_READY;
+	}
+	return behind;
+}
+
+void
+kcf_written_give_up(void)
+{
+	HASH_SEQ_STATUS scan;
+	Written *written;
+
+	hash_seq_init(&scan, all_written);
+	while ((written = hash_seq_search(&scan)) != NULL)
+		written->given_up = true;
+}
+
+void
+kcf_written_forget(void)
+{
+	HASH_SEQ_STATUS scan;
+	Written *written;
+
+	kcf_written_any = false;
+	hash_seq_init(&scan, all_written);
+	while ((written = hash_seq_search(&scan)) != NULL)
+	{
+		/* A table that is no more will not come. */
+		if (!written->any || written->passed != 0 ||
+			(kcf_table_find(MyDatabaseId, written->relid) == NULL &&
+			 !SearchSysCacheExists1(FOREIGNTABLEREL, ObjectIdGetDatum(written->relid))))
+			drop(written);
+		else
+			kcf_written_any = true;
+	}
+}
