@@ -24,6 +24,7 @@
 
 #include "guc.h"
 #include "registry.h"
+#include "written.h"
 
 #include "access/parallel.h"
 #include "access/xact.h"
@@ -42,7 +43,8 @@ typedef struct State
 	volatile bool lost;
 	bool held; /* lost, and still pinned: an executor is running that has rows of it */
 	int nrefs;
-	int database; /* -1: nothing is pinned, there is nothing to read */
+	int database;   /* -1: nothing is pinned, there is nothing to read */
+	uint64 written; /* kcf_written_now when it was taken */
 	TimestampTz taken_at;
 	KcfSeq seqs[KCF_MAX_CLOCKS];
 	MemoryContext positions_cxt; /* NULL: not noted */
@@ -368,9 +370,13 @@ take_state(const KcfScope *scope, Snapshot key, bool fixed)
 	free_forgotten();
 	for (;;)
 	{
-		int database = kcf_scope_wait(scope, &deadline);
+		int database = kcf_scope_wait(scope, fixed || key, &deadline);
 
+		/* Older states may lack it; where there are none, nobody does. */
+		if (kcf_written_any && dlist_is_empty(&states))
+			kcf_written_forget();
 		state = new_state(key, fixed);
+		state->written = kcf_written_now;
 		if (database < 0)
 			return state;
 		pin_state(state, database);
@@ -414,6 +420,8 @@ kcf_snapshot_acquire(EState *estate)
 		if (state->lost)
 			report_lost(state);
 		kcf_scope_check(&scope, state->seqs);
+		if (unlikely(kcf_written_any))
+			kcf_scope_check_written(&scope, state->written, fixed);
 	}
 	else if (IsParallelWorker() && (fixed || kcf_executor_is_leaders(key)))
 	{

@@ -13,8 +13,10 @@
 #include "compat.h"
 #include "guc.h"
 #include "registry.h"
+#include "written.h"
 
 #include "access/relation.h"
+#include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -23,6 +25,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
@@ -376,8 +379,148 @@ wait_for_tables(const KcfScope *scope, Oid relid, TimestampTz *deadline)
 	kcf_wait_cancel(database);
 }
 
+/* ---- what this session has written ---- */
+
+/* Tables that a statement does not read itself are waited for no longer than this. */
+#define OTHERS_WAIT_MS 1000
+
+/* One that is not served is somebody else's business: it has been waited for, or is read as it is. */
+static bool
+has_written(Oid relid, void *unused)
+{
+	return kcf_written_passed(relid) || !is_served(relid, NULL);
+}
+
+pg_attribute_noreturn() static void report_behind(Oid relid)
+{
+	int32 partition;
+	int64 written;
+	int64 position;
+
+	if (!kcf_written_behind(relid, &partition, &written, &position))
+		position = written = partition = -1;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cached table \"%s\" has not caught up with what this session has written",
+					get_rel_name(relid)),
+			 partition >= 0 ? errdetail("Partition %d is at offset %lld, this session has written "
+										"offset %lld.",
+										partition, (long long) position, (long long) written)
+							: 0,
+			 errhint("Raise \"kafka_cache.wait_timeout\", or turn \"kafka_cache.read_your_writes\" "
+					 "off to read what is there.")));
+}
+
+typedef struct Held
+{
+	uint64 taken;
+	bool fixed;
+} Held;
+
+static bool
+is_held(Oid relid, void *arg)
+{
+	const Held *held = arg;
+
+	return kcf_written_held(relid, held->taken, !held->fixed);
+}
+
+/* May code of a statement's functions read from its state? Those of the server itself do not. */
+static bool
+calls_functions(const KcfScope *scope)
+{
+	ListCell *lc;
+
+	if (scope->estate == NULL)
+		return true;
+	foreach (lc, scope->estate->es_plannedstmt->invalItems)
+	{
+		if (((PlanInvalItem *) lfirst(lc))->cacheId == PROCOID)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The tables of the scope must have it, within the time given. Those that are not in it but may be read from the same
+ * state later get a moment: it is better spent than in an error then, but they must not hold up who does not read
+ * them.
+ */
+static void
+wait_for_writes(const KcfScope *scope, bool shared, TimestampTz *deadline)
+{
+	bool others = shared && (IsolationUsesXactSnapshot() || calls_functions(scope));
+	Oid relid = kcf_scope_visit(scope, has_written, NULL);
+	TimestampTz now;
+	TimestampTz others_deadline;
+	int database;
+
+	if (!OidIsValid(relid) && !(others && kcf_written_any_behind()))
+		return;
+	now = GetCurrentTimestamp();
+	if (*deadline == 0)
+		*deadline = TimestampTzPlusMilliseconds(now, kcf_guc_wait_timeout);
+	others_deadline = Min(*deadline, TimestampTzPlusMilliseconds(now, OTHERS_WAIT_MS));
+	database = kcf_my_database();
+	kcf_wait_prepare(database);
+	for (;;)
+	{
+		relid = kcf_scope_visit(scope, has_written, NULL);
+		others = others && kcf_written_any_behind();
+		if (!OidIsValid(relid) && !others)
+			break;
+		now = GetCurrentTimestamp();
+		if (OidIsValid(relid) && (now >= *deadline || is_hopeless(relid)))
+			report_behind(relid);
+		if (others && now >= others_deadline)
+		{
+			kcf_written_give_up();
+			others = false;
+			continue;
+		}
+		if (kcf_my_database() != database)
+		{
+			kcf_wait_cancel(database);
+			database = kcf_my_database();
+			kcf_wait_prepare(database);
+		}
+		else
+			(void) kcf_wait_sleep(
+				database, TimestampDifferenceMilliseconds(
+							  now, OidIsValid(relid) && !others ? *deadline : others_deadline));
+		AcceptInvalidationMessages();
+	}
+	kcf_wait_cancel(database);
+}
+
+void
+kcf_scope_check_written(const KcfScope *scope, uint64 taken, bool fixed)
+{
+	Held held = { .taken = taken, .fixed = fixed };
+	Oid relid;
+
+	if (!kcf_guc_read_your_writes)
+		return;
+	relid = kcf_scope_visit(scope, is_held, &held);
+	if (!OidIsValid(relid))
+		return;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		 errmsg("what this session has written to cached table \"%s\" is not part of this "
+				"snapshot",
+				get_rel_name(relid)),
+		 errdetail("The snapshot of the cached tables had been taken before it came back."),
+		 fixed ? errhint("Use READ COMMITTED, or turn \"kafka_cache.read_your_writes\" off to read "
+						 "what the snapshot has.")
+			   : errhint("Run the statement again, or turn \"kafka_cache.read_your_writes\" off to "
+						 "read what the snapshot has.")));
+}
+
+/* ---- all of it ---- */
+
 int
-kcf_scope_wait(const KcfScope *scope, TimestampTz *deadline)
+kcf_scope_wait(const KcfScope *scope, bool shared, TimestampTz *deadline)
 {
 	Oid relid;
 
@@ -390,6 +533,8 @@ kcf_scope_wait(const KcfScope *scope, TimestampTz *deadline)
 		if (kcf_guc_when_not_ready == KCF_NOT_READY_WAIT)
 			wait_for_tables(scope, relid, deadline);
 	}
+	if (unlikely(kcf_written_any) && kcf_guc_read_your_writes)
+		wait_for_writes(scope, shared, deadline);
 	check_staleness(scope);
 	return kcf_my_database();
 }
