@@ -38,6 +38,7 @@ OBJS = \
 	src/json_walk.o \
 	src/kafka.o \
 	src/kafka_consumer.o \
+	src/kafka_producer.o \
 	src/kafka_spool.o \
 	src/kafka_stats.o \
 	src/keytype.o \

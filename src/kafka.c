@@ -1,6 +1,6 @@
 /*
  * kafka.c
- *		Life of a client: how it is configured, what it reports, how it ends.
+ *		What every client has, whatever it is for: how it is configured, what it logs, how it ends.
  */
 #include "postgres.h"
 
@@ -25,37 +25,6 @@
 /* syslog's number for debugging, which the library uses */
 #define LIBRARY_DEBUG 7
 
-typedef struct Setting
-{
-	const char *name;
-	const char *value;
-} Setting;
-
-/*
- * Where the user says nothing, properties.c has our values. This one not every library knows: the newer
- * ones' cure for a full queue that stops fetching for a second.
- */
-#if KCF_HAVE_FETCH_QUEUE_BACKOFF
-static const Setting newer_defaults[] = {
-	{ "fetch.queue.backoff.ms", "20" },
-};
-#endif
-
-/* Not to be had otherwise: the code relies on them. */
-static const Setting fixed[] = {
-	{ "enable.partition.eof", "true" },
-	{ "isolation.level", "read_committed" },
-	{ "check.crcs", "true" },
-	{ "allow.auto.create.topics", "false" },
-	{ "enable.auto.commit", "false" },
-	{ "enable.auto.offset.store", "false" },
-	/* never a silent rewind: it would bring deleted keys back to life */
-	{ "auto.offset.reset", "error" },
-	{ "statistics.interval.ms", "1000" },
-	{ "log.queue", "true" },
-	{ "client.software.name", "kafka_cache_fdw" },
-};
-
 static dlist_head alive = DLIST_STATIC_INIT(alive);
 
 /* ---- texts --------------------------------------------------------------------------------- */
@@ -72,6 +41,7 @@ kcf_kafka_error(rd_kafka_resp_err_t err)
 		case RD_KAFKA_RESP_ERR__RESOLVE:
 		case RD_KAFKA_RESP_ERR__TIMED_OUT:
 		case RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE:
+		case RD_KAFKA_RESP_ERR__MSG_TIMED_OUT:
 			return KCF_KAFKA_UNREACHABLE;
 		case RD_KAFKA_RESP_ERR__AUTHENTICATION:
 		case RD_KAFKA_RESP_ERR__SSL:
@@ -80,6 +50,7 @@ kcf_kafka_error(rd_kafka_resp_err_t err)
 		case RD_KAFKA_RESP_ERR_ILLEGAL_SASL_STATE:
 		case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
 		case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
 		case RD_KAFKA_RESP_ERR_SECURITY_DISABLED:
 			return KCF_KAFKA_AUTH;
 		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
@@ -101,7 +72,22 @@ kcf_kafka_error(rd_kafka_resp_err_t err)
 		case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
 			return KCF_KAFKA_BAD_DATA;
 		case RD_KAFKA_RESP_ERR__INVALID_ARG:
+		case RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT:
 			return KCF_KAFKA_CONFIG;
+		case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
+			return KCF_KAFKA_TOO_LARGE;
+		case RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS:
+		case RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND:
+		case RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
+		case RD_KAFKA_RESP_ERR_INVALID_RECORD:
+		case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
+		case RD_KAFKA_RESP_ERR_UNSUPPORTED_FOR_MESSAGE_FORMAT:
+			return KCF_KAFKA_REFUSED;
+		case RD_KAFKA_RESP_ERR__FENCED:
+		case RD_KAFKA_RESP_ERR_PRODUCER_FENCED:
+		case RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH:
+		case RD_KAFKA_RESP_ERR_TRANSACTION_COORDINATOR_FENCED:
+			return KCF_KAFKA_FENCED;
 		default:
 			return KCF_KAFKA_OTHER;
 	}
@@ -112,7 +98,7 @@ kcf_kafka_error(rd_kafka_resp_err_t err)
  * the secrets of this client blotted out should they ever occur.
  */
 void
-kcf_kafka_clean(const KcfKafka *kafka, char *out, Size size, const char *text, Size len)
+kcf_kafka_clean(const KcfKafkaClient *client, char *out, Size size, const char *text, Size len)
 {
 	Size used = 0;
 	Size i = 0;
@@ -121,11 +107,11 @@ kcf_kafka_clean(const KcfKafka *kafka, char *out, Size size, const char *text, S
 	{
 		bool secret = false;
 
-		for (int s = 0; kafka && s < kafka->nsecrets; s++)
+		for (int s = 0; client && s < client->nsecrets; s++)
 		{
-			Size n = strlen(kafka->secrets[s]);
+			Size n = strlen(client->secrets[s]);
 
-			if (len - i >= n && memcmp(text + i, kafka->secrets[s], n) == 0)
+			if (len - i >= n && memcmp(text + i, client->secrets[s], n) == 0)
 			{
 				out[used++] = '*';
 				i += n;
@@ -146,13 +132,13 @@ kcf_kafka_clean(const KcfKafka *kafka, char *out, Size size, const char *text, S
 }
 
 void
-kcf_kafka_fault(const KcfKafka *kafka, KcfKafkaFault *fault, rd_kafka_resp_err_t err,
+kcf_kafka_fault(const KcfKafkaClient *client, KcfKafkaFault *fault, rd_kafka_resp_err_t err,
 				const char *text)
 {
 	if (text == NULL || text[0] == '\0')
 		text = rd_kafka_err2str(err);
 	fault->error = kcf_kafka_error(err);
-	kcf_kafka_clean(kafka, fault->text, sizeof(fault->text), text, strlen(text));
+	kcf_kafka_clean(client, fault->text, sizeof(fault->text), text, strlen(text));
 
 	/* The library has one code for all that ends a connection; a handshake that fails is in the
 	 * text. */
@@ -164,7 +150,7 @@ kcf_kafka_fault(const KcfKafka *kafka, KcfKafkaFault *fault, rd_kafka_resp_err_t
 /* ---- life ---------------------------------------------------------------------------------- */
 
 static bool
-set_property(KcfKafka *kafka, rd_kafka_conf_t *conf, const char *name, const char *value,
+set_property(KcfKafkaClient *client, rd_kafka_conf_t *conf, const char *name, const char *value,
 			 bool secret, KcfKafkaFault *fault)
 {
 	char text[256];
@@ -175,31 +161,40 @@ set_property(KcfKafka *kafka, rd_kafka_conf_t *conf, const char *name, const cha
 	if (secret)
 		snprintf(fault->text, sizeof(fault->text), "invalid value for \"%s\"", name);
 	else
-		kcf_kafka_clean(kafka, fault->text, sizeof(fault->text), text, strlen(text));
+		kcf_kafka_clean(client, fault->text, sizeof(fault->text), text, strlen(text));
 	return false;
 }
 
 static bool
-set_all(KcfKafka *kafka, rd_kafka_conf_t *conf, const Setting *settings, int n,
+set_all(KcfKafkaClient *client, rd_kafka_conf_t *conf, const KcfKafkaSetting *settings,
 		KcfKafkaFault *fault)
 {
-	for (int i = 0; i < n; i++)
-		if (!set_property(kafka, conf, settings[i].name, settings[i].value, false, fault))
+	for (const KcfKafkaSetting *s = settings; s->name; s++)
+		if (!set_property(client, conf, s->name, s->value, false, fault))
 			return false;
 	return true;
 }
 
+/* Not to be had otherwise, of either kind: the code relies on them. */
+static const KcfKafkaSetting fixed_for_all[] = {
+	{ "allow.auto.create.topics", "false" },
+	{ "log.queue", "true" },
+	{ "client.software.name", "kafka_cache_fdw" },
+	{ "client.software.version", KCF_VERSION },
+	{ NULL },
+};
+
 /* The one place where a client's configuration is made: first and every later time alike. */
-static rd_kafka_conf_t *
-configure(KcfKafka *kafka, const KcfServerOptions *server, KcfKafkaFault *fault)
+rd_kafka_conf_t *
+kcf_kafka_configure(KcfKafkaClient *client, const KcfServerOptions *server, rd_kafka_type_t type,
+					const KcfKafkaSetting *defaults, const KcfKafkaSetting *fixed,
+					KcfKafkaFault *fault)
 {
+	char other = type == RD_KAFKA_CONSUMER ? 'P' : 'C';
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	bool ok = true;
+	bool ok = set_all(client, conf, defaults, fault);
 	ListCell *lc;
 
-#if KCF_HAVE_FETCH_QUEUE_BACKOFF
-	ok = set_all(kafka, conf, newer_defaults, lengthof(newer_defaults), fault);
-#endif
 	foreach (lc, server->properties)
 	{
 		KcfProperty *property = lfirst(lc);
@@ -210,114 +205,93 @@ configure(KcfKafka *kafka, const KcfServerOptions *server, KcfKafkaFault *fault)
 		 */
 		if (strcmp(property->name, "group.id") == 0)
 			continue;
-		/* a consumer would only log that it ignores a producer's */
-		if (kcf_property_find(property->name)->scope == 'P')
+		/* a client would only log that it ignores what is for the other kind */
+		if (kcf_property_find(property->name)->scope == other)
 			continue;
 		ok = ok &&
-			 set_property(kafka, conf, property->name, property->value, property->secret, fault);
+			 set_property(client, conf, property->name, property->value, property->secret, fault);
 	}
-	ok = ok && set_all(kafka, conf, fixed, lengthof(fixed), fault) &&
-		 set_property(kafka, conf, "client.software.version", KCF_VERSION, false, fault);
-	if (!ok)
-	{
-		rd_kafka_conf_destroy(conf);
-		return NULL;
-	}
-	rd_kafka_conf_set_events(conf,
-							 RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG | RD_KAFKA_EVENT_STATS);
-	return conf;
+	ok = ok && set_all(client, conf, fixed_for_all, fault) && set_all(client, conf, fixed, fault);
+	if (ok)
+		return conf;
+	rd_kafka_conf_destroy(conf);
+	return NULL;
 }
 
 static void
-remember_secrets(KcfKafka *kafka, const KcfServerOptions *server)
+remember_secrets(KcfKafkaClient *client, const KcfServerOptions *server)
 {
 	ListCell *lc;
 
-	kafka->secrets = palloc0(sizeof(char *) * (list_length(server->properties) + 1));
+	client->secrets = palloc0(sizeof(char *) * (list_length(server->properties) + 1));
 	foreach (lc, server->properties)
 	{
 		KcfProperty *property = lfirst(lc);
 
 		/* very short ones would only riddle the texts, and give themselves away by it */
 		if (property->secret && strlen(property->value) >= 4)
-			kafka->secrets[kafka->nsecrets++] = pstrdup(property->value);
+			client->secrets[client->nsecrets++] = pstrdup(property->value);
 	}
 }
 
-KcfKafka *
-kcf_kafka_create(const char *topic, const KcfServerOptions *server, int wakeup_fd,
-				 KcfKafkaFault *fault)
+KcfKafkaClient *
+kcf_kafka_client_create(Size size, const char *of, const char *name, const KcfServerOptions *server)
 {
-	static const uint64 one = 1;
 	MemoryContext mcxt =
 		AllocSetContextCreate(TopMemoryContext, "kafka_cache client", ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(mcxt);
-	KcfKafka *kafka = palloc0(sizeof(KcfKafka));
-	rd_kafka_conf_t *conf;
+	KcfKafkaClient *client = palloc0(size);
+
+	client->mcxt = mcxt;
+	client->name = psprintf("kafka client of %s \"%s\"", of, name);
+	remember_secrets(client, server);
+	MemoryContextSwitchTo(old);
+	return client;
+}
+
+bool
+kcf_kafka_client_start(KcfKafkaClient *client, rd_kafka_type_t type, rd_kafka_conf_t *conf,
+					   int wakeup_fd, KcfKafkaFault *fault)
+{
 	char text[512];
 
-	kafka->mcxt = mcxt;
-	kafka->topic = pstrdup(topic);
-	kafka->stats.mcxt = mcxt;
-	kafka->max_record_bytes = PG_INT64_MAX;
-	remember_secrets(kafka, server);
-	MemoryContextSwitchTo(old);
-
-	conf = configure(kafka, server, fault);
-	if (conf)
+	client->rk = rd_kafka_new(type, conf, text, sizeof(text));
+	if (client->rk == NULL)
 	{
-		kafka->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof(text));
-		if (kafka->rk == NULL)
-		{
-			rd_kafka_conf_destroy(conf);
-			fault->error = KCF_KAFKA_CONFIG;
-			kcf_kafka_clean(kafka, fault->text, sizeof(fault->text), text, strlen(text));
-		}
-	}
-	if (kafka->rk == NULL)
-	{
-		MemoryContextDelete(mcxt);
-		return NULL;
-	}
-
-	/* Log lines come by the queue of the other events, those of the start included. */
-	rd_kafka_set_log_queue(kafka->rk, NULL);
-	kafka->events = rd_kafka_queue_get_main(kafka->rk);
-	kafka->records = rd_kafka_queue_new(kafka->rk);
-	rd_kafka_queue_io_event_enable(kafka->events, wakeup_fd, &one, sizeof(one));
-	rd_kafka_queue_io_event_enable(kafka->records, wakeup_fd, &one, sizeof(one));
-	kafka->rkt = rd_kafka_topic_new(kafka->rk, topic, NULL);
-	dlist_push_tail(&alive, &kafka->link);
-	if (kafka->rkt == NULL)
-	{
-		kcf_kafka_fault(kafka, fault, rd_kafka_last_error(), NULL);
+		rd_kafka_conf_destroy(conf);
 		fault->error = KCF_KAFKA_CONFIG;
-		kcf_kafka_destroy(kafka);
-		return NULL;
+		kcf_kafka_clean(client, fault->text, sizeof(fault->text), text, strlen(text));
+		return false;
 	}
-	return kafka;
+	/* Log lines come by the queue of the other events, those of the start included. */
+	rd_kafka_set_log_queue(client->rk, NULL);
+	client->events = rd_kafka_queue_get_main(client->rk);
+	kcf_kafka_wake_by(client->events, wakeup_fd);
+	dlist_push_tail(&alive, &client->link);
+	return true;
 }
 
 void
-kcf_kafka_destroy(KcfKafka *kafka)
+kcf_kafka_wake_by(rd_kafka_queue_t *queue, int fd)
 {
-	dlist_delete(&kafka->link);
-	rd_kafka_queue_io_event_enable(kafka->events, -1, NULL, 0);
-	rd_kafka_queue_io_event_enable(kafka->records, -1, NULL, 0);
-	/* The queue of ours goes first: what lies in it refers to the client, which waits for that. */
-	rd_kafka_queue_destroy(kafka->records);
-	rd_kafka_queue_destroy(kafka->events);
-	if (kafka->rkt)
-		rd_kafka_topic_destroy(kafka->rkt);
-	rd_kafka_destroy(kafka->rk);
-	MemoryContextDelete(kafka->mcxt);
+	static const uint64 one = 1;
+
+	if (fd < 0)
+		rd_kafka_queue_io_event_enable(queue, -1, NULL, 0);
+	else
+		rd_kafka_queue_io_event_enable(queue, fd, &one, sizeof(one));
 }
 
 void
-kcf_kafka_set_limits(KcfKafka *kafka, bool headers, int64 max_record_bytes)
+kcf_kafka_client_end(KcfKafkaClient *client)
 {
-	kafka->headers = headers;
-	kafka->max_record_bytes = max_record_bytes;
+	if (client->rk)
+	{
+		dlist_delete(&client->link);
+		rd_kafka_queue_destroy(client->events);
+		rd_kafka_destroy(client->rk);
+	}
+	MemoryContextDelete(client->mcxt);
 }
 
 const char *
@@ -354,7 +328,11 @@ end_clients(int code, Datum arg)
 	sigprocmask(SIG_UNBLOCK, &mask, NULL);
 	setitimer(ITIMER_REAL, &deadline, NULL);
 	while (!dlist_is_empty(&alive))
-		kcf_kafka_destroy(dlist_head_element(KcfKafka, link, &alive));
+	{
+		KcfKafkaClient *client = dlist_head_element(KcfKafkaClient, link, &alive);
+
+		client->end(client);
+	}
 	setitimer(ITIMER_REAL, &never, NULL);
 }
 
@@ -368,7 +346,7 @@ kcf_kafka_init_exit(void)
 	done = true;
 }
 
-/* ---- events -------------------------------------------------------------------------------- */
+/* ---- log lines ----------------------------------------------------------------------------- */
 
 /* May this line go to the log, and how many were held back before it? */
 static bool
@@ -408,7 +386,7 @@ typedef struct LogLine
 } LogLine;
 
 static void
-take_log(KcfKafka *kafka, rd_kafka_event_t *event, LogLine *line)
+take_log(KcfKafkaClient *client, rd_kafka_event_t *event, LogLine *line)
 {
 	const char *facility;
 	const char *text;
@@ -416,73 +394,33 @@ take_log(KcfKafka *kafka, rd_kafka_event_t *event, LogLine *line)
 	line->level = -1;
 	if (rd_kafka_event_log(event, &facility, &text, &line->level) != 0)
 		return;
-	kcf_kafka_clean(kafka, line->text, sizeof(line->text), text, strlen(text));
+	kcf_kafka_clean(client, line->text, sizeof(line->text), text, strlen(text));
 	kcf_kafka_clean(NULL, line->source, sizeof(line->source), facility, strlen(facility));
 }
 
 static void
-report_log(KcfKafka *kafka, const LogLine *line)
+report_log(KcfKafkaClient *client, const LogLine *line)
 {
 	int suppressed = 0;
 
 	if (line->level < 0)
 		return;
 	if (line->level >= LIBRARY_DEBUG)
-		ereport(DEBUG1, (errmsg_internal("kafka client of topic \"%s\": %s: %s", kafka->topic,
-										 line->source, line->text)));
+		ereport(DEBUG1, (errmsg_internal("%s: %s: %s", client->name, line->source, line->text)));
 	else if (log_allowed(&suppressed))
-		ereport(LOG, (errmsg("kafka client of topic \"%s\": %s: %s", kafka->topic, line->source,
-							 line->text),
+		ereport(LOG, (errmsg("%s: %s: %s", client->name, line->source, line->text),
 					  suppressed > 0 ? errdetail_plural("%d line before it was held back.",
 														"%d lines before it were held back.",
 														suppressed, suppressed)
 									 : 0));
 }
 
-bool
-kcf_kafka_serve(KcfKafka *kafka, KcfKafkaFault *fault)
+void
+kcf_kafka_client_log(KcfKafkaClient *client, rd_kafka_event_t *event)
 {
-	bool news = false;
-	rd_kafka_event_t *event;
+	LogLine line;
 
-	fault->error = KCF_KAFKA_OK;
-	while ((event = rd_kafka_queue_poll(kafka->events, 0)) != NULL)
-	{
-		LogLine line = { .level = -1 };
-
-		switch (rd_kafka_event_type(event))
-		{
-			case RD_KAFKA_EVENT_STATS:
-			{
-				const char *json = rd_kafka_event_stats(event);
-
-				if (kcf_kafka_stats_read(&kafka->stats, json, strlen(json), kafka->topic))
-				{
-					kafka->stats.at = GetCurrentTimestamp();
-					news = true;
-				}
-				break;
-			}
-			case RD_KAFKA_EVENT_ERROR:
-				/* refusals outrank the disconnections that follow them */
-				if (fault->error != KCF_KAFKA_AUTH)
-					kcf_kafka_fault(kafka, fault, rd_kafka_event_error(event),
-									rd_kafka_event_error_string(event));
-				break;
-			case RD_KAFKA_EVENT_LOG:
-				take_log(kafka, event, &line);
-				break;
-			default:
-				break;
-		}
-		rd_kafka_event_destroy(event);
-		report_log(kafka, &line);
-	}
-	return news;
-}
-
-const KcfKafkaStats *
-kcf_kafka_stats(const KcfKafka *kafka)
-{
-	return &kafka->stats;
+	take_log(client, event, &line);
+	rd_kafka_event_destroy(event);
+	report_log(client, &line);
 }

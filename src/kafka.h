@@ -52,16 +52,19 @@ typedef struct KcfKafka KcfKafka;
 /* Special offsets for kcf_kafka_start. */
 #define KCF_OFFSET_BEGINNING INT64CONST(-2)
 
-/* ---- kafka.c: life of a client ---- */
+/* ---- kafka.c: of all clients ---- */
+
+/* Once in each process that may create clients: whatever is alive ends before the process does. */
+extern void kcf_kafka_init_exit(void);
+/* Version of the library that is loaded. */
+extern const char *kcf_kafka_version(void);
+
+/* ---- kafka_consumer.c ---- */
 
 /* NULL: fault says why. Its queues write to wakeup_fd. */
 extern KcfKafka *kcf_kafka_create(const char *topic, const KcfServerOptions *server, int wakeup_fd,
 								  KcfKafkaFault *fault);
 extern void kcf_kafka_destroy(KcfKafka *kafka);
-/* Once in each process that may create clients: whatever is alive ends before the process does. */
-extern void kcf_kafka_init_exit(void);
-/* Version of the library that is loaded. */
-extern const char *kcf_kafka_version(void);
 /* Headers are copied only where a column wants them; larger records than this leave only their
  * size. */
 extern void kcf_kafka_set_limits(KcfKafka *kafka, bool headers, int64 max_record_bytes);
@@ -72,8 +75,6 @@ extern void kcf_kafka_set_limits(KcfKafka *kafka, bool headers, int64 max_record
  */
 extern bool kcf_kafka_serve(KcfKafka *kafka, KcfKafkaFault *fault);
 extern const KcfKafkaStats *kcf_kafka_stats(const KcfKafka *kafka);
-
-/* ---- kafka_consumer.c: partitions and records ---- */
 
 /* Number of partitions; -1: fault says why. Asks a broker, and waits for it no longer than this. */
 extern int kcf_kafka_partitions(KcfKafka *kafka, int timeout_ms, KcfKafkaFault *fault);

@@ -1,6 +1,6 @@
 /*
  * kafka_consumer.c
- *		Partitions and records: what is fetched, and how it gets into the spool.
+ *		The client that consumes: its partitions and records, and how they get into the spool.
  *
  * Between taking messages from the library and giving them back nothing is called that could throw:
  * a message that is never given back keeps its client from ending, for ever.
@@ -8,10 +8,150 @@
 #include "postgres.h"
 
 #include "kafka_internal.h"
-#include "utils/memutils.h"
+
+#include "compat.h"
+#include "utils/timestamp.h"
 
 /* A key of a record that is itself too large is still worth to be named, up to this size. */
 #define KEY_OF_TOO_LARGE 65536
+
+/*
+ * Where the user says nothing, properties.c has our values. This one not every library knows: the newer
+ * ones' cure for a full queue that stops fetching for a second.
+ */
+static const KcfKafkaSetting defaults[] = {
+#if KCF_HAVE_FETCH_QUEUE_BACKOFF
+	{ "fetch.queue.backoff.ms", "20" },
+#endif
+	{ NULL },
+};
+
+/* Not to be had otherwise: the code relies on them. */
+static const KcfKafkaSetting fixed[] = {
+	{ "enable.partition.eof", "true" },
+	{ "isolation.level", "read_committed" },
+	{ "check.crcs", "true" },
+	{ "enable.auto.commit", "false" },
+	{ "enable.auto.offset.store", "false" },
+	/* never a silent rewind: it would bring deleted keys back to life */
+	{ "auto.offset.reset", "error" },
+	{ "statistics.interval.ms", "1000" },
+	{ NULL },
+};
+
+/* ---- life ---------------------------------------------------------------------------------- */
+
+static void
+end_consumer(KcfKafkaClient *client)
+{
+	KcfKafka *kafka = (KcfKafka *) client;
+
+	if (client->rk)
+	{
+		kcf_kafka_wake_by(client->events, -1);
+		kcf_kafka_wake_by(kafka->records, -1);
+		/* This queue goes first: what lies in it refers to the client, which waits for that. */
+		rd_kafka_queue_destroy(kafka->records);
+		if (kafka->rkt)
+			rd_kafka_topic_destroy(kafka->rkt);
+	}
+	kcf_kafka_client_end(client);
+}
+
+KcfKafka *
+kcf_kafka_create(const char *topic, const KcfServerOptions *server, int wakeup_fd,
+				 KcfKafkaFault *fault)
+{
+	KcfKafkaClient *client = kcf_kafka_client_create(sizeof(KcfKafka), "topic", topic, server);
+	KcfKafka *kafka = (KcfKafka *) client;
+	rd_kafka_conf_t *conf;
+
+	client->end = end_consumer;
+	kafka->topic = MemoryContextStrdup(client->mcxt, topic);
+	kafka->stats.mcxt = client->mcxt;
+	kafka->max_record_bytes = PG_INT64_MAX;
+
+	conf = kcf_kafka_configure(client, server, RD_KAFKA_CONSUMER, defaults, fixed, fault);
+	if (conf)
+		rd_kafka_conf_set_events(conf,
+								 RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG | RD_KAFKA_EVENT_STATS);
+	if (conf == NULL || !kcf_kafka_client_start(client, RD_KAFKA_CONSUMER, conf, wakeup_fd, fault))
+	{
+		kcf_kafka_destroy(kafka);
+		return NULL;
+	}
+	kafka->records = rd_kafka_queue_new(client->rk);
+	kcf_kafka_wake_by(kafka->records, wakeup_fd);
+	kafka->rkt = rd_kafka_topic_new(client->rk, topic, NULL);
+	if (kafka->rkt == NULL)
+	{
+		kcf_kafka_fault(client, fault, rd_kafka_last_error(), NULL);
+		fault->error = KCF_KAFKA_CONFIG;
+		kcf_kafka_destroy(kafka);
+		return NULL;
+	}
+	return kafka;
+}
+
+void
+kcf_kafka_destroy(KcfKafka *kafka)
+{
+	end_consumer(&kafka->client);
+}
+
+void
+kcf_kafka_set_limits(KcfKafka *kafka, bool headers, int64 max_record_bytes)
+{
+	kafka->headers = headers;
+	kafka->max_record_bytes = max_record_bytes;
+}
+
+bool
+kcf_kafka_serve(KcfKafka *kafka, KcfKafkaFault *fault)
+{
+	bool news = false;
+	rd_kafka_event_t *event;
+
+	fault->error = KCF_KAFKA_OK;
+	while ((event = rd_kafka_queue_poll(kafka->client.events, 0)) != NULL)
+	{
+		switch (rd_kafka_event_type(event))
+		{
+			case RD_KAFKA_EVENT_STATS:
+			{
+				const char *json = rd_kafka_event_stats(event);
+
+				if (kcf_kafka_stats_read(&kafka->stats, json, strlen(json), kafka->topic))
+				{
+					kafka->stats.at = GetCurrentTimestamp();
+					news = true;
+				}
+				break;
+			}
+			case RD_KAFKA_EVENT_ERROR:
+				/* refusals outrank the disconnections that follow them */
+				if (fault->error != KCF_KAFKA_AUTH)
+					kcf_kafka_fault(&kafka->client, fault, rd_kafka_event_error(event),
+									rd_kafka_event_error_string(event));
+				break;
+			case RD_KAFKA_EVENT_LOG:
+				kcf_kafka_client_log(&kafka->client, event);
+				continue;
+			default:
+				break;
+		}
+		rd_kafka_event_destroy(event);
+	}
+	return news;
+}
+
+const KcfKafkaStats *
+kcf_kafka_stats(const KcfKafka *kafka)
+{
+	return &kafka->stats;
+}
+
+/* ---- partitions ---------------------------------------------------------------------------- */
 
 int
 kcf_kafka_partitions(KcfKafka *kafka, int timeout_ms, KcfKafkaFault *fault)
@@ -20,10 +160,10 @@ kcf_kafka_partitions(KcfKafka *kafka, int timeout_ms, KcfKafkaFault *fault)
 	rd_kafka_resp_err_t err;
 	int n = -1;
 
-	err = rd_kafka_metadata(kafka->rk, 0, kafka->rkt, &metadata, timeout_ms);
+	err = rd_kafka_metadata(kafka->client.rk, 0, kafka->rkt, &metadata, timeout_ms);
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
-		kcf_kafka_fault(kafka, fault, err, NULL);
+		kcf_kafka_fault(&kafka->client, fault, err, NULL);
 		return -1;
 	}
 	if (metadata->topic_cnt == 1)
@@ -37,7 +177,8 @@ kcf_kafka_partitions(KcfKafka *kafka, int timeout_ms, KcfKafkaFault *fault)
 		err = RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
 	rd_kafka_metadata_destroy(metadata);
 	if (n < 0)
-		kcf_kafka_fault(kafka, fault, err ? err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, NULL);
+		kcf_kafka_fault(&kafka->client, fault, err ? err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+						NULL);
 	return n;
 }
 
@@ -49,7 +190,7 @@ make_epochs(KcfKafka *kafka, int n)
 	if (n <= kafka->nepochs)
 		return;
 	if (kafka->epochs == NULL)
-		kafka->epochs = MemoryContextAllocZero(kafka->mcxt, sizeof(uint16) * capacity);
+		kafka->epochs = MemoryContextAllocZero(kafka->client.mcxt, sizeof(uint16) * capacity);
 	else
 		kafka->epochs = repalloc(kafka->epochs, sizeof(uint16) * capacity);
 	memset(kafka->epochs + kafka->nepochs, 0, sizeof(uint16) * (capacity - kafka->nepochs));
@@ -89,7 +230,7 @@ kcf_kafka_current(const KcfKafka *kafka, const KcfSpooled *spooled)
 bool
 kcf_kafka_watermarks(KcfKafka *kafka, int32 partition, int64 *low, int64 *high)
 {
-	return rd_kafka_get_watermark_offsets(kafka->rk, kafka->topic, partition, low, high) ==
+	return rd_kafka_get_watermark_offsets(kafka->client.rk, kafka->topic, partition, low, high) ==
 			   RD_KAFKA_RESP_ERR_NO_ERROR &&
 		   *high >= 0;
 }
@@ -97,7 +238,8 @@ kcf_kafka_watermarks(KcfKafka *kafka, int32 partition, int64 *low, int64 *high)
 bool
 kcf_kafka_pending(const KcfKafka *kafka)
 {
-	return rd_kafka_queue_length(kafka->records) > 0 || rd_kafka_queue_length(kafka->events) > 0;
+	return rd_kafka_queue_length(kafka->records) > 0 ||
+		   rd_kafka_queue_length(kafka->client.events) > 0;
 }
 
 /* ---- into the spool ------------------------------------------------------------------------ */
@@ -134,7 +276,7 @@ spool_event(KcfKafka *kafka, KcfSpool *spool, const rd_kafka_message_t *message)
 	bool end = message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF;
 
 	if (!end)
-		kcf_kafka_fault(kafka, &fault, message->err, rd_kafka_message_errstr(message));
+		kcf_kafka_fault(&kafka->client, &fault, message->err, rd_kafka_message_errstr(message));
 	spooled = kcf_spool_add(spool, end ? 0 : sizeof(fault.text));
 	if (spooled == NULL)
 		return false;

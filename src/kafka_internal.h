@@ -1,6 +1,6 @@
 /*
  * kafka_internal.h
- *		A client's insides, for kafka.c and kafka_consumer.c alone.
+ *		A client's insides, for kafka.c, kafka_consumer.c and kafka_producer.c alone.
  *
  * Process:  as kafka.h says, here and below.
  * Locks:    none.
@@ -19,15 +19,27 @@
 /* Records taken from the library at once. */
 #define KCF_PULL_BATCH 1000
 
+/* What both kinds of clients begin with. */
+typedef struct KcfKafkaClient
+{
+	dlist_node link;                            /* in the list of those alive */
+	void (*end)(struct KcfKafkaClient *client); /* of the whole */
+	MemoryContext mcxt;                         /* the whole lies in it */
+	char *name;                                 /* for log lines */
+	rd_kafka_t *rk;
+	rd_kafka_queue_t *events; /* all but records that are consumed */
+
+	/* For keeping secrets out of texts. */
+	char **secrets;
+	int nsecrets;
+} KcfKafkaClient;
+
 struct KcfKafka
 {
-	dlist_node link; /* in the list of those alive */
-	MemoryContext mcxt;
+	KcfKafkaClient client;
 	char *topic;
-	rd_kafka_t *rk;
 	rd_kafka_topic_t *rkt;
 	rd_kafka_queue_t *records; /* what is fetched: records, ends and errors of partitions */
-	rd_kafka_queue_t *events;  /* errors of the client, log lines, statistics */
 	KcfKafkaStats stats;
 
 	bool headers;
@@ -36,18 +48,38 @@ struct KcfKafka
 	uint16 *epochs; /* of each partition's last start */
 	int nepochs;
 
-	/* For keeping secrets out of texts. */
-	char **secrets;
-	int nsecrets;
-
 	rd_kafka_message_t *pulled[KCF_PULL_BATCH];
 };
 
+/* A property; a list of them ends with a name that is NULL. */
+typedef struct KcfKafkaSetting
+{
+	const char *name;
+	const char *value;
+} KcfKafkaSetting;
+
+/*
+ * A client's life: create, configure (NULL: fault says why), start (takes the configuration; false: fault), and
+ * end, at any of these stages. size is that of the whole struct, name that of a topic or a server.
+ */
+extern KcfKafkaClient *kcf_kafka_client_create(Size size, const char *of, const char *name,
+											   const KcfServerOptions *server);
+extern rd_kafka_conf_t *kcf_kafka_configure(KcfKafkaClient *client, const KcfServerOptions *server,
+											rd_kafka_type_t type, const KcfKafkaSetting *defaults,
+											const KcfKafkaSetting *fixed, KcfKafkaFault *fault);
+extern bool kcf_kafka_client_start(KcfKafkaClient *client, rd_kafka_type_t type,
+								   rd_kafka_conf_t *conf, int wakeup_fd, KcfKafkaFault *fault);
+extern void kcf_kafka_client_end(KcfKafkaClient *client);
+/* Have the queue write to this file descriptor when it becomes non-empty; -1: no more. */
+extern void kcf_kafka_wake_by(rd_kafka_queue_t *queue, int fd);
+/* Takes a log event, and gives it back to the library before it does anything that can throw. */
+extern void kcf_kafka_client_log(KcfKafkaClient *client, rd_kafka_event_t *event);
+
 extern KcfKafkaError kcf_kafka_error(rd_kafka_resp_err_t err);
 /* text is the library's, may be NULL; copied without secrets and control characters */
-extern void kcf_kafka_fault(const KcfKafka *kafka, KcfKafkaFault *fault, rd_kafka_resp_err_t err,
-							const char *text);
-extern void kcf_kafka_clean(const KcfKafka *kafka, char *out, Size size, const char *text,
+extern void kcf_kafka_fault(const KcfKafkaClient *client, KcfKafkaFault *fault,
+							rd_kafka_resp_err_t err, const char *text);
+extern void kcf_kafka_clean(const KcfKafkaClient *client, char *out, Size size, const char *text,
 							Size len);
 
 #endif /* KCF_KAFKA_INTERNAL_H */

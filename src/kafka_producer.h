@@ -49,8 +49,7 @@ typedef enum KcfSend
 typedef enum KcfStep
 {
 	KCF_STEP_DONE,
-	KCF_STEP_AGAIN, /* not yet: call it again */
-	KCF_STEP_ABORT, /* this transaction has failed and is to be aborted */
+	KCF_STEP_AGAIN, /* not yet: call it again; fault may say what holds it up */
 	KCF_STEP_BROKEN /* the client is of no use any more: destroy it; what a commit has done is unknown */
 } KcfStep;
 
@@ -60,9 +59,14 @@ extern KcfKafkaProducer *kcf_kafka_producer_create(const KcfServerOptions *serve
 												   KcfKafkaFault *fault);
 /* Records not reported yet are forgotten: purge and take the reports first. */
 extern void kcf_kafka_producer_destroy(KcfKafkaProducer *producer);
-/* NULL: fault says why. compression NULL: the server's. */
+/*
+ * NULL: fault says why. compression NULL: the server's. A client compresses a topic in one way only: what it knows
+ * already it returns as it is, see kcf_kafka_topic_fits.
+ */
 extern KcfKafkaTopic *kcf_kafka_topic(KcfKafkaProducer *producer, const char *topic,
 									  const char *compression, KcfKafkaFault *fault);
+extern bool kcf_kafka_topic_fits(const KcfKafkaProducer *producer, const char *topic,
+								 const char *compression);
 extern KcfSend kcf_kafka_send(KcfKafkaProducer *producer, KcfKafkaTopic *topic,
 							  const KcfRecord *rec, void *opaque, KcfKafkaFault *fault);
 /*
@@ -79,12 +83,13 @@ extern int64 kcf_kafka_producer_outstanding(const KcfKafkaProducer *producer);
 extern void kcf_kafka_producer_purge(KcfKafkaProducer *producer);
 
 /*
- * Transactions, one at a time; each call takes at most slice_ms. Commit only when nothing is outstanding. Init
- * fences whoever used the id before.
+ * Transactions, one behind the other: init opens the first, and fences whoever used the id before; commit and abort
+ * end the one that is open, and open the next. No broker hears of one before its first record is sent. Each call
+ * takes about slice_ms, at least 1. Commit only when nothing is outstanding and all was delivered; while aborting,
+ * go on serving.
  */
 extern KcfStep kcf_kafka_init_transactions(KcfKafkaProducer *producer, int slice_ms,
 										   KcfKafkaFault *fault);
-extern KcfStep kcf_kafka_begin_transaction(KcfKafkaProducer *producer, KcfKafkaFault *fault);
 extern KcfStep kcf_kafka_commit_transaction(KcfKafkaProducer *producer, int slice_ms,
 											KcfKafkaFault *fault);
 extern KcfStep kcf_kafka_abort_transaction(KcfKafkaProducer *producer, int slice_ms,

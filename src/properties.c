@@ -140,9 +140,11 @@ const KcfPropertyRule kcf_properties[] = {
 	{ "plugin.library.paths", N, WHY_LIBRARY },
 	{ "produce.offset.report", N, WHY_PROMISE },
 	{ "queue.buffering.backpressure.threshold", O, NULL, .scope = 'P', INT(1, 1000000) },
-	{ "queue.buffering.max.kbytes", O, NULL, .scope = 'P', INT(1, 1048576) },
+	/* what a producer may hold; beyond it sessions wait. The library's own is a gigabyte */
+	{ "queue.buffering.max.kbytes", O, NULL, .scope = 'P', INT(1, 1048576), .value = "65536" },
 	{ "queue.buffering.max.messages", O, NULL, .scope = 'P', INT(1, 10000000) },
-	{ "queue.buffering.max.ms", O, NULL, .scope = 'P', INT(0, 60000) },
+	/* a session waits for its record; while a request is under way, batches grow by themselves */
+	{ "queue.buffering.max.ms", O, NULL, .scope = 'P', INT(0, 60000), .value = "0" },
 	/*
 	 * The library's queue is emptied into our spool all the time; it fills up only while the spool is full. The
 	 * count is no limit of ours.

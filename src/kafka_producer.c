@@ -1,0 +1,489 @@
+/*
+ * kafka_producer.c
+ *		The client that produces: records, what became of them, and transactions.
+ */
+#include "postgres.h"
+
+#include "kafka_producer.h"
+
+#include "kafka_internal.h"
+
+#include "utils/memutils.h"
+
+/* The longest transaction a broker keeps open; consumers of its partitions wait that long at most. */
+#define TRANSACTION_TIMEOUT_MS 15000
+/* A topic or partition that is not known is asked for again at once, and the answer not waited for. */
+#define NUDGE_MS 1
+
+struct KcfKafkaTopic
+{
+	KcfKafkaTopic *next;
+	char *name;
+	char *compression; /* NULL: the server's */
+	rd_kafka_topic_t *rkt;
+};
+
+struct KcfKafkaProducer
+{
+	KcfKafkaClient client;
+	KcfKafkaTopic *topics;
+	int64 outstanding;
+	bool broken;
+	bool fatal;            /* and so by the library's own word */
+	bool worked;           /* something was delivered */
+	KcfKafkaFault trouble; /* of the client as a whole, since something was delivered last */
+	bool closed;           /* no transaction is open, as was seen since one was last */
+};
+
+/* Where neither the user nor properties.c says anything. */
+static const KcfKafkaSetting defaults[] = {
+	/* a topic that is missing is told within that, instead of half a minute */
+	{ "topic.metadata.propagation.max.ms", "2000" },
+	{ NULL },
+};
+
+/* Not to be had otherwise: what is promised of writing depends on them. */
+static const KcfKafkaSetting fixed[] = {
+	{ "enable.idempotence", "true" },
+	{ "acks", "all" },
+	/* as Java's clients: otherwise the history of a key would be split */
+	{ "partitioner", "murmur2_random" },
+	{ NULL },
+};
+
+/* ---- life ---------------------------------------------------------------------------------- */
+
+static void
+end_producer(KcfKafkaClient *client)
+{
+	KcfKafkaProducer *producer = (KcfKafkaProducer *) client;
+
+	if (client->rk)
+	{
+		kcf_kafka_wake_by(client->events, -1);
+		for (KcfKafkaTopic *topic = producer->topics; topic; topic = topic->next)
+			rd_kafka_topic_destroy(topic->rkt);
+	}
+	kcf_kafka_client_end(client);
+}
+
+static int
+setting_ms(const KcfServerOptions *server, const char *name, int otherwise)
+{
+	ListCell *lc;
+
+	foreach (lc, server->properties)
+	{
+		KcfProperty *property = lfirst(lc);
+
+		if (strcmp(property->name, name) == 0)
+			return atoi(property->value); /* it was checked against its range */
+	}
+	return otherwise;
+}
+
+KcfKafkaProducer *
+kcf_kafka_producer_create(const KcfServerOptions *server, int timeout_ms,
+						  const char *transactional_id, int wakeup_fd, KcfKafkaFault *fault)
+{
+	KcfKafkaClient *client =
+		kcf_kafka_client_create(sizeof(KcfKafkaProducer), "server", server->server_name, server);
+	KcfKafkaProducer *producer = (KcfKafkaProducer *) client;
+	KcfKafkaSetting all[lengthof(fixed) + 3];
+	int n = lengthof(fixed) - 1;
+	char timeout[12];
+	char transaction_timeout[12];
+	rd_kafka_conf_t *conf;
+
+	client->end = end_producer;
+	memcpy(all, fixed, sizeof(fixed));
+	timeout_ms = Min(timeout_ms, setting_ms(server, "message.timeout.ms", timeout_ms));
+	if (transactional_id)
+	{
+		int ms = setting_ms(server, "transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
+
+		timeout_ms = Min(timeout_ms, ms);
+		snprintf(transaction_timeout, sizeof(transaction_timeout), "%d", ms);
+		all[n++] = (KcfKafkaSetting){ "transactional.id", transactional_id };
+		all[n++] = (KcfKafkaSetting){ "transaction.timeout.ms", transaction_timeout };
+		producer->closed = true;
+	}
+	snprintf(timeout, sizeof(timeout), "%d", timeout_ms);
+	all[n++] = (KcfKafkaSetting){ "message.timeout.ms", timeout };
+	all[n] = (KcfKafkaSetting){ NULL };
+
+	conf = kcf_kafka_configure(client, server, RD_KAFKA_PRODUCER, defaults, all, fault);
+	if (conf)
+		rd_kafka_conf_set_events(conf,
+								 RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);
+	if (conf == NULL || !kcf_kafka_client_start(client, RD_KAFKA_PRODUCER, conf, wakeup_fd, fault))
+	{
+		end_producer(client);
+		return NULL;
+	}
+	return producer;
+}
+
+void
+kcf_kafka_producer_destroy(KcfKafkaProducer *producer)
+{
+	end_producer(&producer->client);
+}
+
+/* ---- topics -------------------------------------------------------------------------------- */
+
+static KcfKafkaTopic *
+find_topic(const KcfKafkaProducer *producer, const char *name)
+{
+	for (KcfKafkaTopic *topic = producer->topics; topic; topic = topic->next)
+		if (strcmp(topic->name, name) == 0)
+			return topic;
+	return NULL;
+}
+
+bool
+kcf_kafka_topic_fits(const KcfKafkaProducer *producer, const char *topic, const char *compression)
+{
+	const KcfKafkaTopic *known = find_topic(producer, topic);
+
+	return known == NULL || (known->compression == NULL) == (compression == NULL) ||
+		   (compression && strcmp(known->compression, compression) == 0);
+}
+
+KcfKafkaTopic *
+kcf_kafka_topic(KcfKafkaProducer *producer, const char *name, const char *compression,
+				KcfKafkaFault *fault)
+{
+	KcfKafkaTopic *topic = find_topic(producer, name);
+	rd_kafka_topic_conf_t *conf;
+	rd_kafka_topic_t *rkt;
+	char text[256];
+
+	if (topic)
+		return topic;
+	conf = rd_kafka_default_topic_conf_dup(producer->client.rk);
+	if (compression && rd_kafka_topic_conf_set(conf, "compression.codec", compression, text,
+											   sizeof(text)) != RD_KAFKA_CONF_OK)
+	{
+		rd_kafka_topic_conf_destroy(conf);
+		fault->error = KCF_KAFKA_CONFIG;
+		kcf_kafka_clean(&producer->client, fault->text, sizeof(fault->text), text, strlen(text));
+		return NULL;
+	}
+	/* Takes the configuration, also where it fails. */
+	rkt = rd_kafka_topic_new(producer->client.rk, name, conf);
+	if (rkt == NULL)
+	{
+		kcf_kafka_fault(&producer->client, fault, rd_kafka_last_error(), NULL);
+		fault->error = KCF_KAFKA_CONFIG;
+		return NULL;
+	}
+	topic = MemoryContextAllocZero(producer->client.mcxt, sizeof(KcfKafkaTopic));
+	topic->name = MemoryContextStrdup(producer->client.mcxt, name);
+	if (compression)
+		topic->compression = MemoryContextStrdup(producer->client.mcxt, compression);
+	topic->rkt = rkt;
+	topic->next = producer->topics;
+	producer->topics = topic;
+	return topic;
+}
+
+/* ---- records ------------------------------------------------------------------------------- */
+
+/* One error is another thing to who produces. */
+static void
+producer_fault(const KcfKafkaProducer *producer, KcfKafkaFault *fault, rd_kafka_resp_err_t err)
+{
+	/* why nothing got through is better known than that it did not */
+	if (err == RD_KAFKA_RESP_ERR__MSG_TIMED_OUT && producer->trouble.error != KCF_KAFKA_OK)
+	{
+		*fault = producer->trouble;
+		return;
+	}
+	if (producer->broken &&
+		(err == RD_KAFKA_RESP_ERR__PURGE_QUEUE || err == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT ||
+		 err == RD_KAFKA_RESP_ERR__FATAL))
+	{
+		*fault = producer->trouble;
+		return;
+	}
+	kcf_kafka_fault(&producer->client, fault, err, NULL);
+	if (err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
+		fault->error = KCF_KAFKA_TOO_LARGE;
+}
+
+/* NULL: no memory, or not acceptable to the library */
+static rd_kafka_headers_t *
+make_headers(const KcfRecord *rec)
+{
+	rd_kafka_headers_t *headers = rd_kafka_headers_new(rec->nheaders);
+
+	for (int i = 0; i < rec->nheaders; i++)
+	{
+		const KcfHeader *header = &rec->headers[i];
+
+		if (rd_kafka_header_add(headers, header->name.data, header->name.len, header->value.data,
+								header->value.len) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		{
+			rd_kafka_headers_destroy(headers);
+			return NULL;
+		}
+	}
+	return headers;
+}
+
+/* Ask for the topic's metadata, without waiting for what comes: the next try may know better. */
+static void
+nudge(KcfKafkaProducer *producer, KcfKafkaTopic *topic)
+{
+	const struct rd_kafka_metadata *metadata;
+
+	if (rd_kafka_metadata(producer->client.rk, 0, topic->rkt, &metadata, NUDGE_MS) ==
+		RD_KAFKA_RESP_ERR_NO_ERROR)
+		rd_kafka_metadata_destroy(metadata);
+}
+
+KcfSend
+kcf_kafka_send(KcfKafkaProducer *producer, KcfKafkaTopic *topic, const KcfRecord *rec, void *opaque,
+			   KcfKafkaFault *fault)
+{
+	int32 partition = rec->partition < 0 ? RD_KAFKA_PARTITION_UA : rec->partition;
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_NO_ERROR;
+
+	if (rec->nheaders == 0 && rec->timestamp == KCF_NO_TIMESTAMP)
+	{
+		if (rd_kafka_produce(topic->rkt, partition, RD_KAFKA_MSG_F_COPY,
+							 unconstify(char *, rec->value.data), rec->value.len, rec->key.data,
+							 rec->key.len, opaque) != 0)
+			err = rd_kafka_last_error();
+	}
+	else
+	{
+		rd_kafka_headers_t *headers = rec->nheaders > 0 ? make_headers(rec) : NULL;
+
+		if (rec->nheaders > 0 && headers == NULL)
+			err = RD_KAFKA_RESP_ERR__INVALID_ARG;
+		else
+			err = rd_kafka_producev(
+				producer->client.rk, RD_KAFKA_V_RKT(topic->rkt), RD_KAFKA_V_PARTITION(partition),
+				RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+				RD_KAFKA_V_VALUE(unconstify(char *, rec->value.data), rec->value.len),
+				RD_KAFKA_V_KEY(rec->key.data, rec->key.len),
+				/* 0 is now to the library */
+				RD_KAFKA_V_TIMESTAMP(rec->timestamp == KCF_NO_TIMESTAMP ? 0 : rec->timestamp),
+				RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_OPAQUE(opaque), RD_KAFKA_V_END);
+		/* ours still where it failed */
+		if (err && headers)
+			rd_kafka_headers_destroy(headers);
+	}
+
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		producer->outstanding++;
+		return KCF_SEND_TAKEN;
+	}
+	if (err == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+		return KCF_SEND_FULL;
+	producer_fault(producer, fault, err);
+	if (fault->error == KCF_KAFKA_NO_TOPIC || fault->error == KCF_KAFKA_NO_PARTITION)
+		nudge(producer, topic);
+	return KCF_SEND_REFUSED;
+}
+
+/*
+ * An error of the client as a whole. Refused credentials end it, so that nobody is locked out by its trying, and
+ * who waits hears of it at once; brokers that are away it goes on looking for.
+ */
+static void
+take_error(KcfKafkaProducer *producer, const rd_kafka_event_t *event)
+{
+	rd_kafka_resp_err_t err = rd_kafka_event_error(unconstify(rd_kafka_event_t *, event));
+	KcfKafkaFault fault;
+	char text[512];
+
+	if (producer->broken)
+		return;
+	if (err == RD_KAFKA_RESP_ERR__FATAL)
+	{
+		err = rd_kafka_fatal_error(producer->client.rk, text, sizeof(text));
+		kcf_kafka_fault(&producer->client, &producer->trouble, err, text);
+		producer->broken = producer->fatal = true;
+		return;
+	}
+	kcf_kafka_fault(&producer->client, &fault, err,
+					rd_kafka_event_error_string(unconstify(rd_kafka_event_t *, event)));
+	/* that all are down says less than why the last of them is */
+	if (err != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || producer->trouble.error == KCF_KAFKA_OK)
+		producer->trouble = fault;
+	/* (a handshake also fails where a broker goes away in the middle of it) */
+	producer->broken = fault.error == KCF_KAFKA_AUTH &&
+					   err != RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED &&
+					   (!producer->worked || err == RD_KAFKA_RESP_ERR__AUTHENTICATION);
+}
+
+/*
+ * The library knows whether a record can have reached a broker. After a fatal error it may have lost count: then
+ * only what never left its queue is certain.
+ *
+ * (The text of a failed record's error is not asked for: where there is a payload, it would be that.)
+ */
+static void
+make_report(KcfKafkaProducer *producer, const rd_kafka_message_t *message,
+			KcfDeliveryReport *report)
+{
+	report->opaque = message->_private;
+	if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		rd_kafka_timestamp_type_t type;
+
+		report->fate = KCF_FATE_DELIVERED;
+		report->partition = message->partition;
+		report->offset = message->offset;
+		report->timestamp = rd_kafka_message_timestamp(message, &type);
+		if (type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
+			report->timestamp = KCF_NO_TIMESTAMP;
+		report->fault.error = KCF_KAFKA_OK;
+		producer->trouble.error = KCF_KAFKA_OK;
+		producer->worked = true;
+		return;
+	}
+	report->fate = rd_kafka_message_status(message) == RD_KAFKA_MSG_STATUS_NOT_PERSISTED &&
+						   (!producer->fatal || message->err == RD_KAFKA_RESP_ERR__PURGE_QUEUE)
+					   ? KCF_FATE_REFUSED
+					   : KCF_FATE_UNKNOWN;
+	producer_fault(producer, &report->fault, message->err);
+}
+
+int
+kcf_kafka_producer_serve(KcfKafkaProducer *producer, KcfReportReceiver receiver, int max,
+						 bool *broken, KcfKafkaFault *fault)
+{
+	int n = 0;
+	rd_kafka_event_t *event;
+	KcfDeliveryReport report;
+	const rd_kafka_message_t *message;
+
+	while (n < max && (event = rd_kafka_queue_poll(producer->client.events, 0)) != NULL)
+	{
+		switch (rd_kafka_event_type(event))
+		{
+			case RD_KAFKA_EVENT_DR:
+				while ((message = rd_kafka_event_message_next(event)) != NULL)
+				{
+					make_report(producer, message, &report);
+					receiver(&report);
+					n++;
+					producer->outstanding--;
+				}
+				break;
+			case RD_KAFKA_EVENT_ERROR:
+				take_error(producer, event);
+				break;
+			case RD_KAFKA_EVENT_LOG:
+				kcf_kafka_client_log(&producer->client, event);
+				continue;
+			default:
+				break;
+		}
+		rd_kafka_event_destroy(event);
+	}
+	*broken = producer->broken;
+	if (producer->broken)
+		*fault = producer->trouble;
+	return n;
+}
+
+bool
+kcf_kafka_producer_pending(const KcfKafkaProducer *producer)
+{
+	return rd_kafka_queue_length(producer->client.events) > 0;
+}
+
+int64
+kcf_kafka_producer_outstanding(const KcfKafkaProducer *producer)
+{
+	return producer->outstanding;
+}
+
+void
+kcf_kafka_producer_purge(KcfKafkaProducer *producer)
+{
+	rd_kafka_purge(producer->client.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
+											RD_KAFKA_PURGE_F_NON_BLOCKING);
+}
+
+/* ---- transactions -------------------------------------------------------------------------- */
+
+/*
+ * The library's calls can be given a short time and be called again, but an answer that comes between two calls
+ * may be taken for that of another step of the next call: "done" may be said too early, and "not in this state"
+ * when all is well. Certain is only whether records are taken, which is a variable of the state machine itself:
+ * they are in a transaction that is open, and one can be opened only when the one before is committed or aborted
+ * to its end. So a step is done when records were seen to be refused, and are taken again after we have opened
+ * the next.
+ */
+static bool
+takes_records(const KcfKafkaProducer *producer)
+{
+	/* no topic: nothing is sent, but the state is looked at first */
+	return rd_kafka_producev(producer->client.rk, RD_KAFKA_V_END) == RD_KAFKA_RESP_ERR__INVALID_ARG;
+}
+
+/* What the library returned for a step (NULL: done), as said above. Takes the error. */
+static KcfStep
+judge(KcfKafkaProducer *producer, rd_kafka_error_t *error, KcfKafkaFault *fault)
+{
+	bool again = false;
+	bool broken = false;
+
+	if (error)
+	{
+		rd_kafka_resp_err_t err = rd_kafka_error_code(error);
+
+		kcf_kafka_fault(&producer->client, fault, err, rd_kafka_error_string(error));
+		again = rd_kafka_error_is_retriable(error);
+		broken = rd_kafka_error_is_fatal(error) || rd_kafka_error_txn_requires_abort(error) ||
+				 (!again && err != RD_KAFKA_RESP_ERR__STATE);
+		rd_kafka_error_destroy(error);
+	}
+	if (!broken && producer->broken) /* by what an event has told */
+	{
+		*fault = producer->trouble;
+		broken = true;
+	}
+	if (broken)
+	{
+		producer->broken = true;
+		return KCF_STEP_BROKEN;
+	}
+
+	if (!producer->closed)
+		producer->closed = !takes_records(producer);
+	if (again || !producer->closed)
+		return KCF_STEP_AGAIN;
+	error = rd_kafka_begin_transaction(producer->client.rk);
+	if (error)
+		rd_kafka_error_destroy(error);
+	if (!takes_records(producer))
+		return KCF_STEP_AGAIN;
+	producer->closed = false;
+	return KCF_STEP_DONE;
+}
+
+KcfStep
+kcf_kafka_init_transactions(KcfKafkaProducer *producer, int slice_ms, KcfKafkaFault *fault)
+{
+	return judge(producer, rd_kafka_init_transactions(producer->client.rk, slice_ms), fault);
+}
+
+KcfStep
+kcf_kafka_commit_transaction(KcfKafkaProducer *producer, int slice_ms, KcfKafkaFault *fault)
+{
+	return judge(producer, rd_kafka_commit_transaction(producer->client.rk, slice_ms), fault);
+}
+
+KcfStep
+kcf_kafka_abort_transaction(KcfKafkaProducer *producer, int slice_ms, KcfKafkaFault *fault)
+{
+	return judge(producer, rd_kafka_abort_transaction(producer->client.rk, slice_ms), fault);
+}
