@@ -541,9 +541,6 @@ at_xact_end(XactEvent event, void *arg)
 				reset_log(xact.log);
 			break;
 		case XACT_EVENT_ABORT:
-			kcf_pending_abandon();
-			forget_log();
-			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
 			forget_log();
@@ -558,8 +555,6 @@ at_subxact_end(SubXactEvent event, SubTransactionId mine, SubTransactionId paren
 {
 	int level;
 
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-		kcf_pending_abandon();
 	if (xact.nmarks == 0)
 		return;
 	level = GetCurrentTransactionNestLevel();

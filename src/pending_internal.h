@@ -71,7 +71,5 @@ extern void kcf_pending_reader_end(KcfPendingReader *reader);
 extern void kcf_pending_recount(KcfPending *log);
 /* Sends all of it, see kcf_pending_send; the log stays as it is. pending_send.c */
 extern void kcf_pending_flush(KcfPending *log, KcfWritten *last);
-/* After an error: leave the flush that was under way, if any. Throws nothing. */
-extern void kcf_pending_abandon(void);
 
 #endif /* KCF_PENDING_INTERNAL_H */

@@ -41,9 +41,6 @@ typedef struct Sending
 	uint64 unknown;
 } Sending;
 
-/* A flush that has not ended: nothing of it can have left before the queue has let it begin. */
-static enum { NO_FLUSH, FLUSH_BEGINS, FLUSH_BEGUN } under_way = NO_FLUSH;
-
 /* ---- ways ---- */
 
 /* The library is to give up before we do: it can tell what never left. */
@@ -211,7 +208,7 @@ pg_attribute_noreturn() static void report_mixed(const Sending *sending, const R
 	ereport(ERROR,
 			(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
 			 sending->unknown > 0
-				 ? errmsg("what was written to Kafka through server \"%s\" is not known", name)
+				 ? errmsg("outcome of writing to Kafka through server \"%s\" is unknown", name)
 				 : errmsg("not all was written to Kafka through server \"%s\"", name),
 			 detail_mixed(sending, why), errhint("%s", HINT_MIXED)));
 }
@@ -280,8 +277,9 @@ send_own(const Sending *sending, int route, const char *piece, Size len, StringI
 		kcf_sendq_send(out->data, out->len);
 }
 
+/* *begun: from now on something may have left. */
 static KcfReply *
-send_route(const Sending *sending, int number)
+send_route(const Sending *sending, int number, volatile bool *begun)
 {
 	const Route *route = &sending->routes[number];
 	KcfPendingReader reader;
@@ -293,9 +291,8 @@ send_route(const Sending *sending, int number)
 	if (!sending->as_it_is)
 		initStringInfo(&out);
 	kcf_pending_reader_begin(&reader, sending->log);
-	under_way = FLUSH_BEGINS;
 	kcf_sendq_begin(&route->wire, route->targets, route->ntargets);
-	under_way = FLUSH_BEGUN;
+	*begun = true;
 	while ((piece = kcf_pending_reader_next(&reader, &len)) != NULL)
 	{
 		if (sending->as_it_is)
@@ -304,7 +301,6 @@ send_route(const Sending *sending, int number)
 			send_own(sending, number, piece, len, &out);
 	}
 	reply = kcf_sendq_finish();
-	under_way = NO_FLUSH;
 	kcf_pending_reader_end(&reader);
 	if (!sending->as_it_is)
 		pfree(out.data);
@@ -330,15 +326,15 @@ kcf_pending_flush(KcfPending *log, KcfWritten *last)
 	plan_routes(&sending, log);
 	for (int i = 0; i < sending.nroutes; i++)
 	{
+		volatile bool begun = false;
+
 		PG_TRY();
 		{
-			reply = send_route(&sending, i);
+			reply = send_route(&sending, i, &begun);
 		}
 		PG_CATCH();
 		{
-			bool begun = under_way == FLUSH_BEGUN;
-
-			kcf_pending_abandon();
+			kcf_sendq_abandon();
 			report_thrown(&sending, &sending.routes[i], begun, mcxt);
 		}
 		PG_END_TRY();
@@ -348,13 +344,4 @@ kcf_pending_flush(KcfPending *log, KcfWritten *last)
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(mcxt);
-}
-
-void
-kcf_pending_abandon(void)
-{
-	if (under_way == NO_FLUSH)
-		return;
-	under_way = NO_FLUSH;
-	kcf_sendq_abandon();
 }
