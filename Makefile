@@ -16,6 +16,10 @@ OBJS = \
 	src/codec_jsonb.o \
 	src/codec_text.o \
 	src/codec_time.o \
+	src/codec_write.o \
+	src/codec_write_json.o \
+	src/codec_write_settings.o \
+	src/codec_write_time.o \
 	src/ddl.o \
 	src/errlog.o \
 	src/fdw_analyze.o \
@@ -59,7 +63,11 @@ OBJS = \
 	src/registry.o \
 	src/registry_tables.o \
 	src/rowmap.o \
+	src/rowmap_headers.o \
 	src/rowmap_key.o \
+	src/rowmap_members.o \
+	src/rowmap_splice.o \
+	src/rowmap_write.o \
 	src/sendq.o \
 	src/sendq_producer.o \
 	src/shmem.o \

@@ -33,15 +33,10 @@
 /* Deeper documents are judged by the server's parser, whose limit is that of the stack. */
 #define SURELY_SHALLOW 1000
 
-/* Of one record, together. */
-#define MAX_HEADERS 1000
-#define MAX_HEADER_BYTES (1024 * 1024)
-
 /* ---- creation ---- */
 
-/* A column's path as the scanner wants it: in UTF-8. */
-static const char *
-utf8_path(const char *path)
+const char *
+kcf_rowmap_utf8(const char *path)
 {
 	return (const char *) pg_do_encoding_conversion((unsigned char *) path, strlen(path),
 													GetDatabaseEncoding(), PG_UTF8);
@@ -54,7 +49,7 @@ kcf_rowmap_paths(KcfJsonPath *paths, int npaths, KcfJsonSlice **slots)
 	size_t size;
 
 	for (int i = 0; i < npaths; i++)
-		paths[i].text = utf8_path(paths[i].text);
+		paths[i].text = kcf_rowmap_utf8(paths[i].text);
 	size = kcf_json_paths_size(paths, npaths);
 	if (size == 0)
 		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
@@ -303,10 +298,10 @@ convert_headers(const KcfRecord *rec, AttrNumber column, Datum *value, KcfFault 
 
 	for (int i = 0; i < rec->nheaders; i++)
 		bytes += rec->headers[i].name.len + rec->headers[i].value.len;
-	if (rec->nheaders > MAX_HEADERS || bytes > MAX_HEADER_BYTES)
+	if (rec->nheaders > KCF_MAX_HEADERS || bytes > KCF_MAX_HEADER_BYTES)
 		return kcf_rowmap_fault(fault, KCF_REASON_HEADERS, column,
 								"%d headers of %zu bytes, %d and %d are the limits", rec->nheaders,
-								bytes, MAX_HEADERS, MAX_HEADER_BYTES);
+								bytes, KCF_MAX_HEADERS, KCF_MAX_HEADER_BYTES);
 
 	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
 	for (int i = 0; i < rec->nheaders; i++)

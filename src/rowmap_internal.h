@@ -11,6 +11,7 @@
 #ifndef KCF_ROWMAP_INTERNAL_H
 #define KCF_ROWMAP_INTERNAL_H
 
+#include "codec_write.h"
 #include "rowmap.h"
 
 #include "lib/stringinfo.h"
@@ -44,9 +45,11 @@ typedef enum KcfKeySpelling
 
 typedef struct KcfKeyWriter
 {
-	Oid basetype;
 	KcfKeySpelling spelling;
-	FmgrInfo output;
+	bool certain_in_json;
+	KcfPrinter *printer;
+	const char *name; /* "name": as JSON has it, in UTF-8 */
+	int name_len;
 } KcfKeyWriter;
 
 struct KcfRowmap
@@ -63,6 +66,7 @@ struct KcfRowmap
 	KcfJsonSlice *key_slots;
 	KcfJsonPath *key_members;  /* [nkeys] */
 	KcfKeyWriter *key_writers; /* [nkeys] */
+	StringInfoData key_text;   /* what we would write */
 
 	int nchecks;
 	KcfCheck *checks;
@@ -83,7 +87,18 @@ extern KcfReason kcf_rowmap_convert_fault(KcfFault *fault, KcfReason reason, Att
 extern KcfReason kcf_rowmap_json_fault(KcfFault *fault, KcfJsonStatus status, const KcfSlice *bytes,
 									   size_t at);
 
+/* Of the headers of one record, together: with more it is a bad record. */
+#define KCF_MAX_HEADERS 1000
+#define KCF_MAX_HEADER_BYTES (1024 * 1024)
+
+/* A column's path as the scanner wants it: in UTF-8. */
+extern const char *kcf_rowmap_utf8(const char *path);
+
 /* rowmap_key.c */
 extern void kcf_rowmap_create_key(KcfRowmap *map);
+/* What the key columns' values are as a record's key, appended: the one spelling that we write. */
+extern KcfKeyWriter *kcf_key_writers_create(const KcfTableDef *def);
+extern void kcf_key_print(const KcfTableDef *def, const KcfKeyWriter *writers, const Datum *values,
+						  StringInfo buf);
 
 #endif /* KCF_ROWMAP_INTERNAL_H */

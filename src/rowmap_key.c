@@ -14,7 +14,6 @@
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
-#include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
@@ -48,24 +47,91 @@ spelling_of(Oid basetype)
 	}
 }
 
+/* Does no setting, and nobody's taste, have a say in how it looks in JSON? */
+static bool
+certain_in_json(Oid basetype)
+{
+	switch (basetype)
+	{
+		case BOOLOID:
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case TEXTOID:
+		case VARCHAROID:
+		case UUIDOID:
+			return true;
+		default:
+			return false;
+	}
+}
+
+KcfKeyWriter *
+kcf_key_writers_create(const KcfTableDef *def)
+{
+	const KcfKeyType *key = &def->key;
+	KcfKeyWriter *writers = palloc0(sizeof(KcfKeyWriter) * key->nkeys);
+
+	for (int i = 0; i < key->nkeys; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(def->desc, key->keys[i].attnum - 1);
+		Oid basetype = getBaseType(attr->atttypid);
+		StringInfoData name;
+
+		initStringInfo(&name);
+		kcf_print_string(NameStr(attr->attname), strlen(NameStr(attr->attname)), &name);
+		appendStringInfoChar(&name, ':');
+		writers[i].name = name.data;
+		writers[i].name_len = name.len;
+		writers[i].printer = kcf_printer_create(attr->atttypid);
+		writers[i].spelling = spelling_of(basetype);
+		writers[i].certain_in_json = certain_in_json(basetype);
+	}
+	return writers;
+}
+
+void
+kcf_key_print(const KcfTableDef *def, const KcfKeyWriter *writers, const Datum *values,
+			  StringInfo buf)
+{
+	bytea *bytes;
+
+	switch (def->options->key_format)
+	{
+		case KCF_FORMAT_TEXT:
+			kcf_print_text(writers[0].printer, values[0], buf);
+			break;
+		case KCF_FORMAT_BYTEA:
+			bytes = DatumGetByteaPP(values[0]);
+			appendBinaryStringInfo(buf, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
+			break;
+		case KCF_FORMAT_JSON:
+			/* compact, in the order of the columns */
+			appendStringInfoChar(buf, '{');
+			for (int i = 0; i < def->key.nkeys; i++)
+			{
+				if (i > 0)
+					appendStringInfoChar(buf, ',');
+				appendBinaryStringInfo(buf, writers[i].name, writers[i].name_len);
+				kcf_print_json(writers[i].printer, values[i], buf);
+			}
+			appendStringInfoChar(buf, '}');
+			break;
+	}
+}
+
 void
 kcf_rowmap_create_key(KcfRowmap *map)
 {
 	KcfKeyType *key = &map->def->key;
 
-	map->key_writers = palloc0(sizeof(KcfKeyWriter) * key->nkeys);
+	map->key_writers = kcf_key_writers_create(map->def);
+	initStringInfo(&map->key_text);
 	map->key_members = palloc0(sizeof(KcfJsonPath) * key->nkeys);
 	for (int i = 0; i < key->nkeys; i++)
 	{
-		Form_pg_attribute attr = TupleDescAttr(map->def->desc, key->keys[i].attnum - 1);
-		Oid output;
-		bool varlena;
-
-		getTypeOutputInfo(attr->atttypid, &output, &varlena);
-		fmgr_info(output, &map->key_writers[i].output);
-		map->key_writers[i].basetype = getBaseType(attr->atttypid);
-		map->key_writers[i].spelling = spelling_of(map->key_writers[i].basetype);
-		map->key_members[i].text = NameStr(attr->attname);
+		map->key_members[i].text =
+			NameStr(TupleDescAttr(map->def->desc, key->keys[i].attnum - 1)->attname);
 		map->key_members[i].plain = true;
 	}
 	map->key_paths = kcf_rowmap_paths(map->key_members, key->nkeys, &map->key_slots);
@@ -121,12 +187,21 @@ is_written_uuid(const char *p)
 		   p[8] == '-' && p[13] == '-' && p[18] == '-' && p[23] == '-';
 }
 
+static bool
+is_what_we_write(KcfRowmap *map, const Datum *values, const KcfSlice *raw)
+{
+	StringInfo buf = &map->key_text;
+
+	resetStringInfo(buf);
+	kcf_key_print(map->def, map->key_writers, values, buf);
+	return buf->len == (int) raw->len && memcmp(buf->data, raw->data, raw->len) == 0;
+}
+
 /* Are these bytes what everybody would write for the value? */
 static bool
-canonical_text(KcfRowmap *map, int i, Datum value, const KcfSlice *raw)
+canonical_text(KcfRowmap *map, Datum value, const KcfSlice *raw)
 {
-	KcfKeyWriter *writer = &map->key_writers[i];
-	char *text;
+	KcfKeyWriter *writer = &map->key_writers[0];
 
 	switch (writer->spelling)
 	{
@@ -137,51 +212,11 @@ canonical_text(KcfRowmap *map, int i, Datum value, const KcfSlice *raw)
 		case KCF_SPELLING_UUID:
 			return raw->len == 36 && is_written_uuid(raw->data);
 		case KCF_SPELLING_OUTPUT:
-			text = OutputFunctionCall(&writer->output, value);
-			return strlen(text) == raw->len && memcmp(text, raw->data, raw->len) == 0;
+			return is_what_we_write(map, &value, raw);
 		case KCF_SPELLING_DOUBTFUL:
 			break;
 	}
 	return false;
-}
-
-/* The compact object we would write, for types that leave no doubt; false for the others. */
-static bool
-write_json(KcfRowmap *map, const Datum *values, StringInfo buf)
-{
-	KcfKeyType *key = &map->def->key;
-
-	appendStringInfoChar(buf, '{');
-	for (int i = 0; i < key->nkeys; i++)
-	{
-		Form_pg_attribute attr = TupleDescAttr(map->def->desc, key->keys[i].attnum - 1);
-
-		if (i > 0)
-			appendStringInfoChar(buf, ',');
-		escape_json(buf, NameStr(attr->attname));
-		appendStringInfoChar(buf, ':');
-		switch (map->key_writers[i].basetype)
-		{
-			case BOOLOID:
-				appendStringInfoString(buf, DatumGetBool(values[i]) ? "true" : "false");
-				break;
-			case INT2OID:
-			case INT4OID:
-			case INT8OID:
-				appendStringInfoString(buf,
-									   OutputFunctionCall(&map->key_writers[i].output, values[i]));
-				break;
-			case TEXTOID:
-			case VARCHAROID:
-			case UUIDOID:
-				escape_json(buf, OutputFunctionCall(&map->key_writers[i].output, values[i]));
-				break;
-			default:
-				return false;
-		}
-	}
-	appendStringInfoChar(buf, '}');
-	return true;
 }
 
 /* One column, from text in the database's encoding. */
@@ -203,7 +238,7 @@ decode_text_key(KcfRowmap *map, const KcfRecord *rec, KcfDecodedKey *key, KcfFau
 		return kcf_rowmap_fault(fault, KCF_REASON_KEY, attnum, "the key is not valid as type %s",
 								kcf_converter_type(conv));
 	/* what was converted between encodings is taken for doubtful */
-	key->canonical = text == rec->key.data && canonical_text(map, 0, key->values[0], &rec->key);
+	key->canonical = text == rec->key.data && canonical_text(map, key->values[0], &rec->key);
 	return KCF_OK;
 }
 
@@ -214,7 +249,6 @@ decode_json_key(KcfRowmap *map, const KcfRecord *rec, KcfDecodedKey *key, KcfFau
 	KcfJsonResult result;
 	KcfJsonStatus status =
 		kcf_json_scan(map->key_paths, rec->key.data, rec->key.len, map->key_slots, &result);
-	StringInfoData buf;
 
 	if (status == KCF_JSON_ENCODING)
 		return kcf_rowmap_fault(fault, KCF_REASON_ENCODING, 0, "the key is not valid UTF-8");
@@ -246,14 +280,11 @@ decode_json_key(KcfRowmap *map, const KcfRecord *rec, KcfDecodedKey *key, KcfFau
 									"the key lacks this member, or it is null");
 	}
 
-	key->canonical = false;
-	if (result.root.kind == KCF_JSON_OBJECT &&
-		(GetDatabaseEncoding() == PG_UTF8 || is_ascii(rec->key.data, rec->key.len)))
-	{
-		initStringInfo(&buf);
-		key->canonical = write_json(map, key->values, &buf) && buf.len == (int) rec->key.len &&
-						 memcmp(buf.data, rec->key.data, rec->key.len) == 0;
-	}
+	key->canonical = result.root.kind == KCF_JSON_OBJECT &&
+					 (GetDatabaseEncoding() == PG_UTF8 || is_ascii(rec->key.data, rec->key.len));
+	for (int i = 0; i < type->nkeys; i++)
+		key->canonical &= map->key_writers[i].certain_in_json;
+	key->canonical = key->canonical && is_what_we_write(map, key->values, &rec->key);
 	return KCF_OK;
 }
 

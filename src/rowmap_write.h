@@ -4,12 +4,15 @@
  *
  * Process:  backends, in a statement.
  * Locks:    none.
- * Memory:   the record points into CurrentMemoryContext; the writer lives in the context it was made in.
- * Errors:   ereport: 23502 a NULL key, 22023 what JSON cannot say (NaN, infinities), 54000 beyond a palloc,
- *           428C9 an offset given.
+ * Memory:   a record's key and value are the writer's until its next call, or point into the row or the document; the
+ *           rest of it, and what is needed on the way, is in CurrentMemoryContext: reset it per row.
+ * Errors:   ereport: 23502 a NULL key, 22023 what JSON cannot say (NaN, infinities, JSON null, arrays that begin
+ *           elsewhere than at 1), 22P02 a document that is no JSON, 54000 beyond a palloc, 428C9 an offset given, 0A000 an
+ *           update through arrays in arrays.
  * Waits:    never.
  *
- * What is written is what our own decoding takes for the same row, whatever the session's settings are.
+ * What is written is what our own decoding takes for the same row, whatever the session's settings are. Of several
+ * columns with one path, the first that is written says what the member is.
  */
 #ifndef KCF_ROWMAP_WRITE_H
 #define KCF_ROWMAP_WRITE_H
@@ -31,7 +34,7 @@ extern void kcf_row_write(KcfRowWriter *writer, const Datum *values, const bool 
 /*
  * A row that replaces another: document is the old value's bytes, or the new one's where the value column is among
  * the changed ones; members of columns that are not changed stay as they are, byte for byte; one that is changed to
- * NULL goes. changed: attribute numbers offset by FirstLowInvalidHeapAttributeNumber. The key is not touched: the
+ * NULL goes. The time and the partition are set where they are changed, headers are those of the row. changed: attribute numbers offset by FirstLowInvalidHeapAttributeNumber. The key is not touched: the
  * caller sets rec->key.
  */
 extern void kcf_row_rewrite(KcfRowWriter *writer, const KcfSlice *document, const Datum *values,

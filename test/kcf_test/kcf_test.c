@@ -1,6 +1,6 @@
 /*
  * kcf_test.c
- *		The decoder as SQL functions, for tests and measurements. Never installed.
+ *		The decoder and its inverse as SQL functions, for tests and measurements. Never installed.
  *
  * The module has its own copy of the extension's objects, bound to itself, so it needs the extension for its
  * catalog objects only.
@@ -10,8 +10,10 @@
 #include <time.h>
 
 #include "rowmap.h"
+#include "rowmap_write.h"
 
 #include "access/htup_details.h"
+#include "access/sysattr.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
@@ -29,6 +31,9 @@ PG_FUNCTION_INFO_V1(kcf_test_row);
 PG_FUNCTION_INFO_V1(kcf_test_fault);
 PG_FUNCTION_INFO_V1(kcf_test_key);
 PG_FUNCTION_INFO_V1(kcf_test_bench);
+PG_FUNCTION_INFO_V1(kcf_test_write);
+PG_FUNCTION_INFO_V1(kcf_test_rewrite);
+PG_FUNCTION_INFO_V1(kcf_test_write_bench);
 
 typedef struct Decoder
 {
@@ -318,6 +323,161 @@ kcf_test_bench(PG_FUNCTION_ARGS)
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(batch);
 	elog(DEBUG1, "%lld bad records", (long long) bad);
+	PG_RETURN_FLOAT8(((end.tv_sec - start.tv_sec) * 1e9 + (end.tv_nsec - start.tv_nsec)) /
+					 ((double) rounds * n));
+}
+
+/* ---- writing ---- */
+
+/* A row of a table, taken apart. */
+static KcfTableDef *
+row_arg(FunctionCallInfo fcinfo, int arg, Datum **values, bool **isnull)
+{
+	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(arg);
+	Oid relid = get_typ_typrelid(HeapTupleHeaderGetTypeId(row));
+	Decoder *d = decoder(relid);
+	HeapTupleData tuple = { 0 };
+
+	tuple.t_len = HeapTupleHeaderGetDatumLength(row);
+	tuple.t_data = row;
+	*values = palloc(sizeof(Datum) * d->def->desc->natts);
+	*isnull = palloc(sizeof(bool) * d->def->desc->natts);
+	heap_deform_tuple(&tuple, d->def->desc, *values, *isnull);
+	return d->def;
+}
+
+static Datum
+bytes_of(const KcfSlice *slice)
+{
+	return PointerGetDatum(cstring_to_text_with_len(slice->data, (int) slice->len));
+}
+
+static Datum
+record_result(FunctionCallInfo fcinfo, const KcfRecord *rec)
+{
+	TupleDesc desc;
+	Datum values[5] = { 0 };
+	bool nulls[5] = { 0 };
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (rec->key.data != NULL)
+		values[0] = bytes_of(&rec->key);
+	else
+		nulls[0] = true;
+	values[1] = bytes_of(&rec->value);
+	values[2] = Int32GetDatum(rec->partition);
+	values[3] = Int64GetDatum(rec->timestamp);
+	if (rec->headers == NULL)
+		nulls[4] = true;
+	else
+	{
+		Datum *elems = palloc(sizeof(Datum) * (2 * rec->nheaders + 1));
+		bool *elem_nulls = palloc0(sizeof(bool) * (2 * rec->nheaders + 1));
+		int n = 2 * rec->nheaders;
+		int lower = 1;
+
+		for (int i = 0; i < rec->nheaders; i++)
+		{
+			elems[2 * i] = bytes_of(&rec->headers[i].name);
+			elem_nulls[2 * i + 1] = rec->headers[i].value.data == NULL;
+			if (!elem_nulls[2 * i + 1])
+				elems[2 * i + 1] = bytes_of(&rec->headers[i].value);
+		}
+		values[4] = PointerGetDatum(construct_md_array(elems, elem_nulls, 1, &n, &lower, BYTEAOID,
+													   -1, false, TYPALIGN_INT));
+	}
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+/* kcf_test_write(users): the record that the row is written as. */
+Datum
+kcf_test_write(PG_FUNCTION_ARGS)
+{
+	Datum *values;
+	bool *isnull;
+	KcfTableDef *def = row_arg(fcinfo, 0, &values, &isnull);
+	KcfRowWriter *writer = kcf_row_writer_create(def, CurrentMemoryContext);
+	KcfRecord rec;
+
+	kcf_row_write(writer, values, isnull, &rec);
+	PG_RETURN_DATUM(record_result(fcinfo, &rec));
+}
+
+/* kcf_test_rewrite(document, users, changed columns): without a document the row's value column has it. */
+Datum
+kcf_test_rewrite(PG_FUNCTION_ARGS)
+{
+	Datum *values;
+	bool *isnull;
+	KcfTableDef *def = row_arg(fcinfo, 1, &values, &isnull);
+	KcfRowWriter *writer = kcf_row_writer_create(def, CurrentMemoryContext);
+	KcfRecord rec;
+	KcfSlice document = { 0 };
+	Bitmapset *changed = NULL;
+	Datum *names;
+	int n;
+
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), TEXTOID, -1, false, TYPALIGN_INT, &names, NULL, &n);
+	for (int i = 0; i < n; i++)
+		changed = bms_add_member(changed, get_attnum(def->relid, TextDatumGetCString(names[i])) -
+											  FirstLowInvalidHeapAttributeNumber);
+	if (!PG_ARGISNULL(0))
+		document = slice(PG_GETARG_DATUM(0));
+	else if (!kcf_row_document(writer, values, isnull, &document))
+		elog(ERROR, "the row has no document");
+	rec.key.data = NULL;
+	kcf_row_rewrite(writer, &document, values, isnull, changed, &rec);
+	PG_RETURN_DATUM(record_result(fcinfo, &rec));
+}
+
+/* Nanoseconds a row, of rounds through all of them. */
+Datum
+kcf_test_write_bench(PG_FUNCTION_ARGS)
+{
+	ArrayType *rows = PG_GETARG_ARRAYTYPE_P(0);
+	int rounds = PG_GETARG_INT32(1);
+	Oid typid = ARR_ELEMTYPE(rows);
+	Decoder *d = decoder(get_typ_typrelid(typid));
+	int natts = d->def->desc->natts;
+	Datum *elems;
+	int n;
+	Datum **values;
+	bool **isnull;
+	KcfRowWriter *writer;
+	KcfRecord rec;
+	struct timespec start;
+	struct timespec end;
+	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "row", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+
+	deconstruct_array(rows, typid, -1, false, TYPALIGN_DOUBLE, &elems, NULL, &n);
+	values = palloc(sizeof(Datum *) * n);
+	isnull = palloc(sizeof(bool *) * n);
+	for (int i = 0; i < n; i++)
+	{
+		HeapTupleData tuple = { 0 };
+
+		tuple.t_data = DatumGetHeapTupleHeader(elems[i]);
+		tuple.t_len = HeapTupleHeaderGetDatumLength(tuple.t_data);
+		values[i] = palloc(sizeof(Datum) * natts);
+		isnull[i] = palloc(sizeof(bool) * natts);
+		heap_deform_tuple(&tuple, d->def->desc, values[i], isnull[i]);
+	}
+	writer = kcf_row_writer_create(d->def, CurrentMemoryContext);
+	old = MemoryContextSwitchTo(row);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &start);
+	for (int round = 0; round < rounds; round++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		for (int i = 0; i < n; i++)
+		{
+			MemoryContextReset(row);
+			kcf_row_write(writer, values[i], isnull[i], &rec);
+		}
+	}
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &end);
+	MemoryContextSwitchTo(old);
 	PG_RETURN_FLOAT8(((end.tv_sec - start.tv_sec) * 1e9 + (end.tv_nsec - start.tv_nsec)) /
 					 ((double) rounds * n));
 }
