@@ -15,6 +15,8 @@ FROM generate_series(1, 100000) i, LATERAL (SELECT md5(i::text)::uuid AS id) m;
 CREATE TEMP TABLE arrays AS
 SELECT array_agg(convert_to(k, 'UTF8')) AS k, array_agg(convert_to(v, 'UTF8')) AS v, avg(length(v)) AS bytes FROM messages;
 
+CREATE TEMP TABLE rows AS SELECT array_agg(kcf_test_row(NULL::items, convert_to(k, 'UTF8'), convert_to(v, 'UTF8'))) AS r FROM messages;
+
 CREATE TEMP TABLE results (what text, ns float8);
 DO $$
 DECLARE
@@ -23,6 +25,10 @@ BEGIN
     FOR round IN 1 .. 7 LOOP
         INSERT INTO results SELECT what, kcf_test_bench('items', k, v, 3, what)
         FROM arrays, unnest(ARRAY['scan', 'decode', 'form']) what;
+        INSERT INTO results SELECT 'write', kcf_test_write_bench(r, 3) FROM rows;
+        started := clock_timestamp();
+        PERFORM count(row_to_json(i)) FROM rows, unnest(r) i;
+        INSERT INTO results VALUES ('row_to_json', extract(epoch FROM clock_timestamp() - started) * 1e9 / 1e5);
         started := clock_timestamp();
         PERFORM count(v::jsonb) FROM messages;
         INSERT INTO results VALUES ('jsonb_in', extract(epoch FROM clock_timestamp() - started) * 1e9 / 1e5);
