@@ -1,6 +1,8 @@
 -- A document with some of its members changed: the rest stays byte for byte.
 SET client_min_messages = warning;
 SELECT test.connect();
+CREATE SCHEMA encode_rewrite;
+SET search_path = encode_rewrite;
 \getenv top KCF_MOCK_HOME
 \set module :top '/build/kcf_test/kcf_test.so'
 \cd :top
@@ -155,4 +157,5 @@ SELECT kcf_test_rewrite(NULL, doc('{}'), '{_o}');
 SELECT convert_from(value, 'UTF8') FROM kcf_test_rewrite(NULL, doc('{}', o => NULL), '{_o}');
 CREATE FOREIGN TABLE as_text (k text OPTIONS (key 'true'), v text OPTIONS (value 'true')) SERVER kafka OPTIONS (format 'text');
 SELECT convert_from(value, 'UTF8') FROM kcf_test_rewrite(NULL, ROW('k', 'no JSON')::as_text, '{v}');
+DROP SCHEMA encode_rewrite CASCADE;
 DROP SERVER kafka CASCADE;

@@ -1,6 +1,8 @@
 -- Rows as records: what the document looks like, what comes with it, and what cannot be written.
 SET client_min_messages = warning;
 SELECT test.connect();
+CREATE SCHEMA encode_rows;
+SET search_path = encode_rows;
 \getenv top KCF_MOCK_HOME
 \set module :top '/build/kcf_test/kcf_test.so'
 \cd :top
@@ -137,4 +139,5 @@ SELECT refused($$SELECT kcf_test_write(r) FROM (SELECT (jsonb_populate_record(NU
 SELECT refused($$SELECT kcf_test_write(r) FROM (SELECT (jsonb_populate_record(NULL::anything, '{"k": "k"}')).*) x, LATERAL (SELECT (x.k, f4, f8, n, js, jb, arr, '{"1","null"}', f8s, p, ps, d)::anything AS r) y$$);
 SELECT refused($$SELECT kcf_test_write(r) FROM (SELECT (jsonb_populate_record(NULL::anything, '{"k": "k"}')).*) x, LATERAL (SELECT (x.k, f4, f8, n, js, jb, arr, jbs, f8s, '(1,"null")', ps, d)::anything AS r) y$$);
 
+DROP SCHEMA encode_rows CASCADE;
 DROP SERVER kafka CASCADE;

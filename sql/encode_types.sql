@@ -1,6 +1,8 @@
 -- Values of every type as JSON and as keys: what is written is what decoding gives back, and no setting of the session has a say in it.
 SET client_min_messages = warning;
 SELECT test.connect();
+CREATE SCHEMA encode_types;
+SET search_path = encode_types;
 \getenv top KCF_MOCK_HOME
 \set module :top '/build/kcf_test/kcf_test.so'
 \cd :top
@@ -152,7 +154,7 @@ SET TimeZone = 'Asia/Kathmandu';
 SET extra_float_digits = -15;
 SET IntervalStyle = sql_standard;
 SET bytea_output = escape;
-SET search_path = public, pg_catalog;
+SET search_path = encode_types, pg_catalog;
 CREATE TEMP TABLE odd AS SELECT * FROM encode_all();
 SHOW DateStyle;
 SHOW TimeZone;
@@ -162,6 +164,7 @@ SHOW bytea_output;
 SHOW search_path;
 RESET ALL;
 SET client_min_messages = warning;
+SET search_path = encode_types;
 SELECT typ, v, convert_from(usual.json, 'UTF8') AS usual, convert_from(odd.json, 'UTF8') AS odd
 FROM cases JOIN usual USING (id) JOIN odd USING (id)
 WHERE (usual.json, usual.key, usual.json_key) IS DISTINCT FROM (odd.json, odd.key, odd.json_key) ORDER BY id;
@@ -202,4 +205,5 @@ SELECT typ, string_agg(DISTINCT split_part(kcf_test_key(format('%I', 'k_' || typ
        string_agg(DISTINCT split_part(kcf_test_key(format('%I', 'j_' || typ)::regclass, json_key), ' ', 1), ' and ') AS json
 FROM usual JOIN cases USING (id) WHERE key IS NOT NULL GROUP BY typ ORDER BY typ COLLATE "C";
 
+DROP SCHEMA encode_types CASCADE;
 DROP SERVER kafka CASCADE;
