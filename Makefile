@@ -45,6 +45,7 @@ OBJS = \
 	src/kafka_producer.o \
 	src/kafka_spool.o \
 	src/kafka_stats.o \
+	src/kafka_transaction.o \
 	src/keytype.o \
 	src/options.o \
 	src/options_check.o \
@@ -59,6 +60,10 @@ OBJS = \
 	src/proc_consumer_load.o \
 	src/proc_consumer_plans.o \
 	src/proc_launcher.o \
+	src/proc_producer.o \
+	src/proc_producer_atomic.o \
+	src/proc_producer_clients.o \
+	src/proc_producer_flush.o \
 	src/properties.o \
 	src/registry.o \
 	src/registry_tables.o \

@@ -296,7 +296,7 @@ kcf_json_judge(const char *utf8, size_t len, KcfJsonSlice *root)
 	if (status != KCF_JSON_VALID)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 						errmsg("a document is not valid JSON"),
-						errdetail("The fault is at byte %zu of %zu.", result.error_at, len)));
+						errdetail("It ends to be so at byte %zu of %zu.", result.error_at, len)));
 	/* only for its opinion of the depth */
 	if (unlikely(result.max_depth > SURELY_SHALLOW))
 	{

@@ -1,6 +1,6 @@
 /*
  * kafka_internal.h
- *		A client's insides, for kafka.c, kafka_consumer.c and kafka_producer.c alone.
+ *		A client's insides, for kafka.c, kafka_consumer.c, kafka_producer.c and kafka_transaction.c alone.
  *
  * Process:  as kafka.h says, here and below.
  * Locks:    none.
@@ -11,10 +11,13 @@
 #ifndef KCF_KAFKA_INTERNAL_H
 #define KCF_KAFKA_INTERNAL_H
 
+#include <pthread.h>
+
 #include <librdkafka/rdkafka.h>
 
-#include "kafka.h"
+#include "kafka_producer.h"
 #include "lib/ilist.h"
+#include "port/atomics.h"
 
 /* Records taken from the library at once. */
 #define KCF_PULL_BATCH 1000
@@ -51,6 +54,33 @@ struct KcfKafka
 	rd_kafka_message_t *pulled[KCF_PULL_BATCH];
 };
 
+struct KcfKafkaTopic
+{
+	KcfKafkaTopic *next;
+	char *name;
+	char *compression; /* NULL: the server's */
+	rd_kafka_topic_t *rkt;
+};
+
+struct KcfKafkaProducer
+{
+	KcfKafkaClient client;
+	KcfKafkaTopic *topics;
+	int64 outstanding;
+	bool broken;
+	bool fatal;            /* and so by the library's own word */
+	bool worked;           /* something was delivered */
+	KcfKafkaFault trouble; /* of the client as a whole, since something was delivered last */
+
+	/* A step of a transaction: kafka_transaction.c */
+	int wakeup_fd;
+	pthread_t thread;
+	bool stepping; /* there is a thread, and it was not joined yet */
+	rd_kafka_error_t *(*step)(rd_kafka_t *rk, int timeout_ms);
+	pg_atomic_uint32 returned; /* the thread has left the library, and written error */
+	rd_kafka_error_t *error;
+};
+
 /* A property; a list of them ends with a name that is NULL. */
 typedef struct KcfKafkaSetting
 {
@@ -74,6 +104,9 @@ extern void kcf_kafka_client_end(KcfKafkaClient *client);
 extern void kcf_kafka_wake_by(rd_kafka_queue_t *queue, int fd);
 /* Takes a log event, and gives it back to the library before it does anything that can throw. */
 extern void kcf_kafka_client_log(KcfKafkaClient *client, rd_kafka_event_t *event);
+
+/* Before the library's client goes: waits for the step that is under way. */
+extern void kcf_kafka_step_end(KcfKafkaProducer *producer);
 
 extern KcfKafkaError kcf_kafka_error(rd_kafka_resp_err_t err);
 /* text is the library's, may be NULL; copied without secrets and control characters */

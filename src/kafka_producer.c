@@ -1,6 +1,6 @@
 /*
  * kafka_producer.c
- *		The client that produces: records, what became of them, and transactions.
+ *		The client that produces: records, and what became of them.
  */
 #include "postgres.h"
 
@@ -14,26 +14,6 @@
 #define TRANSACTION_TIMEOUT_MS 15000
 /* A topic or partition that is not known is asked for again at once, and the answer not waited for. */
 #define NUDGE_MS 1
-
-struct KcfKafkaTopic
-{
-	KcfKafkaTopic *next;
-	char *name;
-	char *compression; /* NULL: the server's */
-	rd_kafka_topic_t *rkt;
-};
-
-struct KcfKafkaProducer
-{
-	KcfKafkaClient client;
-	KcfKafkaTopic *topics;
-	int64 outstanding;
-	bool broken;
-	bool fatal;            /* and so by the library's own word */
-	bool worked;           /* something was delivered */
-	KcfKafkaFault trouble; /* of the client as a whole, since something was delivered last */
-	bool closed;           /* no transaction is open, as was seen since one was last */
-};
 
 /* Where neither the user nor properties.c says anything. */
 static const KcfKafkaSetting defaults[] = {
@@ -60,6 +40,7 @@ end_producer(KcfKafkaClient *client)
 
 	if (client->rk)
 	{
+		kcf_kafka_step_end(producer);
 		kcf_kafka_wake_by(client->events, -1);
 		for (KcfKafkaTopic *topic = producer->topics; topic; topic = topic->next)
 			rd_kafka_topic_destroy(topic->rkt);
@@ -96,6 +77,7 @@ kcf_kafka_producer_create(const KcfServerOptions *server, int timeout_ms,
 	rd_kafka_conf_t *conf;
 
 	client->end = end_producer;
+	producer->wakeup_fd = wakeup_fd;
 	memcpy(all, fixed, sizeof(fixed));
 	timeout_ms = Min(timeout_ms, setting_ms(server, "message.timeout.ms", timeout_ms));
 	if (transactional_id)
@@ -106,7 +88,6 @@ kcf_kafka_producer_create(const KcfServerOptions *server, int timeout_ms,
 		snprintf(transaction_timeout, sizeof(transaction_timeout), "%d", ms);
 		all[n++] = (KcfKafkaSetting){ "transactional.id", transactional_id };
 		all[n++] = (KcfKafkaSetting){ "transaction.timeout.ms", transaction_timeout };
-		producer->closed = true;
 	}
 	snprintf(timeout, sizeof(timeout), "%d", timeout_ms);
 	all[n++] = (KcfKafkaSetting){ "message.timeout.ms", timeout };
@@ -282,9 +263,11 @@ kcf_kafka_send(KcfKafkaProducer *producer, KcfKafkaTopic *topic, const KcfRecord
 		producer->outstanding++;
 		return KCF_SEND_TAKEN;
 	}
-	if (err == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+	if (err == RD_KAFKA_RESP_ERR__QUEUE_FULL && producer->outstanding > 0)
 		return KCF_SEND_FULL;
 	producer_fault(producer, fault, err);
+	if (err == RD_KAFKA_RESP_ERR__QUEUE_FULL) /* it would not fit into an empty one */
+		fault->error = KCF_KAFKA_TOO_LARGE;
 	if (fault->error == KCF_KAFKA_NO_TOPIC || fault->error == KCF_KAFKA_NO_PARTITION)
 		nudge(producer, topic);
 	return KCF_SEND_REFUSED;
@@ -406,84 +389,8 @@ kcf_kafka_producer_outstanding(const KcfKafkaProducer *producer)
 }
 
 void
-kcf_kafka_producer_purge(KcfKafkaProducer *producer)
+kcf_kafka_producer_purge(KcfKafkaProducer *producer, bool in_flight)
 {
-	rd_kafka_purge(producer->client.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
-											RD_KAFKA_PURGE_F_NON_BLOCKING);
-}
-
-/* ---- transactions -------------------------------------------------------------------------- */
-
-/*
- * The library's calls can be given a short time and be called again, but an answer that comes between two calls
- * may be taken for that of another step of the next call: "done" may be said too early, and "not in this state"
- * when all is well. Certain is only whether records are taken, which is a variable of the state machine itself:
- * they are in a transaction that is open, and one can be opened only when the one before is committed or aborted
- * to its end. So a step is done when records were seen to be refused, and are taken again after we have opened
- * the next.
- */
-static bool
-takes_records(const KcfKafkaProducer *producer)
-{
-	/* no topic: nothing is sent, but the state is looked at first */
-	return rd_kafka_producev(producer->client.rk, RD_KAFKA_V_END) == RD_KAFKA_RESP_ERR__INVALID_ARG;
-}
-
-/* What the library returned for a step (NULL: done), as said above. Takes the error. */
-static KcfStep
-judge(KcfKafkaProducer *producer, rd_kafka_error_t *error, KcfKafkaFault *fault)
-{
-	bool again = false;
-	bool broken = false;
-
-	if (error)
-	{
-		rd_kafka_resp_err_t err = rd_kafka_error_code(error);
-
-		kcf_kafka_fault(&producer->client, fault, err, rd_kafka_error_string(error));
-		again = rd_kafka_error_is_retriable(error);
-		broken = rd_kafka_error_is_fatal(error) || rd_kafka_error_txn_requires_abort(error) ||
-				 (!again && err != RD_KAFKA_RESP_ERR__STATE);
-		rd_kafka_error_destroy(error);
-	}
-	if (!broken && producer->broken) /* by what an event has told */
-	{
-		*fault = producer->trouble;
-		broken = true;
-	}
-	if (broken)
-	{
-		producer->broken = true;
-		return KCF_STEP_BROKEN;
-	}
-
-	if (!producer->closed)
-		producer->closed = !takes_records(producer);
-	if (again || !producer->closed)
-		return KCF_STEP_AGAIN;
-	error = rd_kafka_begin_transaction(producer->client.rk);
-	if (error)
-		rd_kafka_error_destroy(error);
-	if (!takes_records(producer))
-		return KCF_STEP_AGAIN;
-	producer->closed = false;
-	return KCF_STEP_DONE;
-}
-
-KcfStep
-kcf_kafka_init_transactions(KcfKafkaProducer *producer, int slice_ms, KcfKafkaFault *fault)
-{
-	return judge(producer, rd_kafka_init_transactions(producer->client.rk, slice_ms), fault);
-}
-
-KcfStep
-kcf_kafka_commit_transaction(KcfKafkaProducer *producer, int slice_ms, KcfKafkaFault *fault)
-{
-	return judge(producer, rd_kafka_commit_transaction(producer->client.rk, slice_ms), fault);
-}
-
-KcfStep
-kcf_kafka_abort_transaction(KcfKafkaProducer *producer, int slice_ms, KcfKafkaFault *fault)
-{
-	return judge(producer, rd_kafka_abort_transaction(producer->client.rk, slice_ms), fault);
+	rd_kafka_purge(producer->client.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_NON_BLOCKING |
+											(in_flight ? RD_KAFKA_PURGE_F_INFLIGHT : 0));
 }

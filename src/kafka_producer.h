@@ -7,7 +7,7 @@
  * Locks:    none.
  * Memory:   TopMemoryContext and the library's own; records are copied by the library.
  * Errors:   returned as KcfKafkaFault; nothing throws while the library holds something for us.
- * Waits:    the steps of a transaction, for the time given; kcf_kafka_producer_destroy for the library's threads.
+ * Waits:    kcf_kafka_producer_destroy for the library's threads; nothing else.
  */
 #ifndef KCF_KAFKA_PRODUCER_H
 #define KCF_KAFKA_PRODUCER_H
@@ -49,7 +49,7 @@ typedef enum KcfSend
 typedef enum KcfStep
 {
 	KCF_STEP_DONE,
-	KCF_STEP_AGAIN, /* not yet: call it again; fault may say what holds it up */
+	KCF_STEP_AGAIN, /* not yet; fault may say what holds it up */
 	KCF_STEP_BROKEN /* the client is of no use any more: destroy it; what a commit has done is unknown */
 } KcfStep;
 
@@ -79,20 +79,26 @@ extern int kcf_kafka_producer_serve(KcfKafkaProducer *producer, KcfReportReceive
 extern bool kcf_kafka_producer_pending(const KcfKafkaProducer *producer);
 /* Records taken and not reported yet. */
 extern int64 kcf_kafka_producer_outstanding(const KcfKafkaProducer *producer);
-/* All that is outstanding gets its report at once: refused where it had not been sent, else unknown. */
-extern void kcf_kafka_producer_purge(KcfKafkaProducer *producer);
+/*
+ * What is outstanding gets its report soon: that of what has not been sent, which is refused; with in_flight also
+ * the others, as unknown.
+ */
+extern void kcf_kafka_producer_purge(KcfKafkaProducer *producer, bool in_flight);
+
+/* ---- kafka_transaction.c ---- */
 
 /*
  * Transactions, one behind the other: init opens the first, and fences whoever used the id before; commit and abort
- * end the one that is open, and open the next. No broker hears of one before its first record is sent. Each call
- * takes about slice_ms, at least 1. Commit only when nothing is outstanding and all was delivered; while aborting,
- * go on serving.
+ * end the one that is open, and open the next. No broker hears of one before its first record is sent. Commit only
+ * when nothing is outstanding and all was delivered; while aborting, go on serving.
+ *
+ * Each begins a step that goes on by itself; wakeup_fd is written to when it has ended, and kcf_kafka_step tells how.
  */
-extern KcfStep kcf_kafka_init_transactions(KcfKafkaProducer *producer, int slice_ms,
-										   KcfKafkaFault *fault);
-extern KcfStep kcf_kafka_commit_transaction(KcfKafkaProducer *producer, int slice_ms,
-											KcfKafkaFault *fault);
-extern KcfStep kcf_kafka_abort_transaction(KcfKafkaProducer *producer, int slice_ms,
-										   KcfKafkaFault *fault);
+extern void kcf_kafka_init_transactions(KcfKafkaProducer *producer);
+extern void kcf_kafka_commit_transaction(KcfKafkaProducer *producer);
+extern void kcf_kafka_abort_transaction(KcfKafkaProducer *producer);
+extern KcfStep kcf_kafka_step(KcfKafkaProducer *producer, KcfKafkaFault *fault);
+/* Is one under way? It cannot be stopped, and destroying its producer would wait for it. */
+extern bool kcf_kafka_is_stepping(const KcfKafkaProducer *producer);
 
 #endif /* KCF_KAFKA_PRODUCER_H */

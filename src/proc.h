@@ -36,5 +36,6 @@ extern void kcf_proc_wait(long timeout_ms);
 /* Entry points of the background workers. */
 extern PGDLLEXPORT void kcf_launcher_main(Datum arg);
 extern PGDLLEXPORT void kcf_consumer_main(Datum arg); /* arg: database slot << 8 | clock */
+extern PGDLLEXPORT void kcf_producer_main(Datum arg); /* ... | KCF_WORKER_PRODUCER */
 
 #endif /* KCF_PROC_H */

@@ -67,7 +67,7 @@ add_column(KcfMemberColumn ***columns, int *n, KcfMemberColumn *column)
 	(*columns)[(*n)++] = column;
 }
 
-/* Follow a column's path, which options and row map have found to be good: it has one [] at most. */
+/* Follow a column's path, which options and row map have found to be good. */
 void
 kcf_member_add(KcfMember *root, KcfMemberColumn *column, const char *path, bool plain)
 {
@@ -82,27 +82,33 @@ kcf_member_add(KcfMember *root, KcfMemberColumn *column, const char *path, bool 
 
 		member = child_of(member, p, len);
 		p += len;
-		if (*p == '[')
+		column->is_array = *p == '[';
+		if (column->is_array)
 		{
 			p += 2;
 			if (*p == '.')
 				p++;
-			column->is_array = true;
-			column->tail = p;
+			if (column->tail == NULL)
+				column->tail = p;
 			if (*p != '\0')
 			{
 				if (member->element == NULL)
 					member->element = new_member(member, NULL, 0);
 				add_column(&member->passing, &member->npassing, column);
 				column->split = member;
+				column->arrays++;
 				member = member->element;
+				column->is_array = false;
 			}
 		}
 		else if (*p == '.')
 			p++;
 	}
-	add_column(&member->columns, &member->ncolumns, column);
+	/* a path that ends in [] takes all elements of the arrays before it */
+	if (column->is_array && column->arrays > 0)
+		column->split = NULL;
 	column->member = member;
+	add_column(&member->columns, &member->ncolumns, column);
 }
 
 int
@@ -264,6 +270,13 @@ kcf_column_print(KcfRowWriter *writer, KcfMemberColumn *column)
 	column->printed = writer->row;
 }
 
+int
+kcf_column_elements(const KcfMemberColumn *column, const KcfMember *member)
+{
+	/* where it is not taken apart, all of it lies in one element */
+	return column->split == member ? column->nelems : column->nelems > 0 ? 1 : 0;
+}
+
 static void
 print_column(KcfRowWriter *writer, KcfMemberColumn *column, StringInfo out)
 {
@@ -274,6 +287,11 @@ print_column(KcfRowWriter *writer, KcfMemberColumn *column, StringInfo out)
 		KcfJsonSlice *elem = &column->elems[column->at];
 
 		appendBinaryStringInfo(out, elem->start, (int) elem->len);
+		return;
+	}
+	if (column->arrays > 0)
+	{
+		appendBinaryStringInfo(out, column->text.data, column->text.len);
 		return;
 	}
 	writer->column = column->column;
@@ -310,9 +328,9 @@ write_array(KcfRowWriter *writer, KcfMember *member, StringInfo out)
 		if (first == NULL)
 		{
 			first = column;
-			n = column->nelems;
+			n = kcf_column_elements(column, member);
 		}
-		else if (column->nelems != n)
+		else if (kcf_column_elements(column, member) != n)
 			kcf_lengths_differ(writer, first, column);
 	}
 	if (first == NULL)
@@ -332,7 +350,10 @@ void
 kcf_element_set(KcfMember *member, int at)
 {
 	for (int i = 0; i < member->npassing; i++)
-		member->passing[i]->at = at;
+	{
+		if (member->passing[i]->split == member)
+			member->passing[i]->at = at;
+	}
 }
 
 void
