@@ -556,7 +556,7 @@ kcf_states_show(const QueryDesc *query, bool take, bool *shown)
 
 	if (state == NULL && take && kcf_my_database() >= 0)
 	{
-		KcfScope none = { NULL };
+		KcfScope none = { .caller = query->plannedstmt };
 
 		ref = refer(take_state(&none, query->estate->es_snapshot, fixed), NULL);
 		state = ref->state;

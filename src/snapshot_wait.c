@@ -429,11 +429,12 @@ is_held(Oid relid, void *arg)
 static bool
 calls_functions(const KcfScope *scope)
 {
+	const PlannedStmt *stmt = scope->estate ? scope->estate->es_plannedstmt : scope->caller;
 	ListCell *lc;
 
-	if (scope->estate == NULL)
-		return true;
-	foreach (lc, scope->estate->es_plannedstmt->invalItems)
+	if (stmt == NULL)
+		return false;
+	foreach (lc, stmt->invalItems)
 	{
 		if (((PlanInvalItem *) lfirst(lc))->cacheId == PROCOID)
 			return true;

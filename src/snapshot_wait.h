@@ -19,6 +19,8 @@ typedef struct KcfScope
 {
 	EState *estate;
 	Oid relid;
+	const PlannedStmt
+		*caller; /* whose functions may read from the state, where there is no estate */
 } KcfScope;
 
 /* Visit the tables until a visit is false; that one, or InvalidOid. */
