@@ -26,6 +26,9 @@ OBJS = \
 	src/fdw_explain.o \
 	src/fdw_inspect.o \
 	src/fdw_key.o \
+	src/fdw_modify.o \
+	src/fdw_modify_check.o \
+	src/fdw_modify_plan.o \
 	src/fdw_plan.o \
 	src/fdw_relinfo.o \
 	src/fdw_scan.o \

@@ -81,6 +81,7 @@ _PG_init(void)
 	kcf_pending_init();
 	kcf_snapshot_init();
 	kcf_fdw_plan_init();
+	kcf_fdw_modify_init();
 }
 
 /* CREATE FOREIGN DATA WRAPPER … HANDLER: callbacks in the order of the server's documentation. */
@@ -100,10 +101,21 @@ kafka_cache_fdw_handler(PG_FUNCTION_ARGS)
 
 	/* joins and upper relations: the executor's own are fast enough on rows that lie in memory */
 
-	/* updating: not yet, so that the server itself refuses it */
+	/* updating; TRUNCATE would have to know every key, and batches of rows would save nothing */
+	routine->AddForeignUpdateTargets = kafkaCacheAddForeignUpdateTargets;
+	routine->PlanForeignModify = kafkaCachePlanForeignModify;
+	routine->BeginForeignModify = kafkaCacheBeginForeignModify;
+	routine->ExecForeignInsert = kafkaCacheExecForeignInsert;
+	routine->ExecForeignUpdate = kafkaCacheExecForeignUpdate;
+	routine->ExecForeignDelete = kafkaCacheExecForeignDelete;
+	routine->EndForeignModify = kafkaCacheEndForeignModify;
+	routine->BeginForeignInsert = kafkaCacheBeginForeignInsert;
+	routine->EndForeignInsert = kafkaCacheEndForeignInsert;
+	routine->IsForeignRelUpdatable = kafkaCacheIsForeignRelUpdatable;
 
 	/* EXPLAIN and ANALYZE */
 	routine->ExplainForeignScan = kafkaCacheExplainForeignScan;
+	routine->ExplainForeignModify = kafkaCacheExplainForeignModify;
 	routine->AnalyzeForeignTable = kafkaCacheAnalyzeForeignTable;
 
 	/* IMPORT FOREIGN SCHEMA: a topic does not tell what its records look like */

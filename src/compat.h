@@ -96,6 +96,18 @@ kcf_soft_input(FmgrInfo *function, char *text, Oid ioparam, int32 typmod, Datum 
 #define kcf_check_is_enforced(check) true
 #endif
 
+/* As whom a result relation is written to. 16 keeps that apart from the range table. */
+#if PG_VERSION_NUM >= 160000
+#define kcf_result_user(rinfo, estate) ExecGetResultRelCheckAsUser(rinfo, estate)
+#else
+#define kcf_rte_user(rte) (OidIsValid((rte)->checkAsUser) ? (rte)->checkAsUser : GetUserId())
+#define kcf_result_user(rinfo, estate)                                                             \
+	kcf_rte_user(exec_rt_fetch((rinfo)->ri_RangeTableIndex != 0                                    \
+								   ? (rinfo)->ri_RangeTableIndex                                   \
+								   : (rinfo)->ri_RootResultRelInfo->ri_RangeTableIndex,            \
+							   estate))
+#endif
+
 /* The server's name of the version it was compiled with, for kafka_cache.settings(). */
 #define KCF_SERVER_VERSION PG_VERSION
 

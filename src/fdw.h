@@ -11,6 +11,7 @@
 #ifndef KCF_FDW_H
 #define KCF_FDW_H
 
+#include "catalog.h"
 #include "foreign/fdwapi.h"
 
 /*
@@ -26,6 +27,7 @@ typedef enum KcfPlanItem
 #define KCF_PLAN_LOOKUP 0x01 /* by key; else all rows */
 #define KCF_PLAN_ARRAY 0x02  /* by an array of keys */
 #define KCF_PLAN_SYSTEM 0x04 /* system columns of the tuple's header are asked for */
+#define KCF_PLAN_PLACE 0x08  /* ctid is to say where the row lies: for UPDATE and DELETE */
 
 /* fdw_plan.c */
 extern void kafkaCacheGetForeignRelSize(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid);
@@ -53,8 +55,34 @@ extern void kafkaCacheReInitializeDSMForeignScan(ForeignScanState *node, Paralle
 extern void kafkaCacheInitializeWorkerForeignScan(ForeignScanState *node, shm_toc *toc,
 												  void *coordinate);
 
+/* fdw_modify_plan.c */
+extern void kcf_fdw_modify_init(void);
+extern void kcf_fdw_refuse_readonly(const KcfTableDef *def);
+extern void kcf_fdw_refuse_conflict(Oid relid) pg_attribute_noreturn();
+extern int kafkaCacheIsForeignRelUpdatable(Relation rel);
+extern void kafkaCacheAddForeignUpdateTargets(PlannerInfo *root, Index rtindex,
+											  RangeTblEntry *target_rte, Relation target_relation);
+extern List *kafkaCachePlanForeignModify(PlannerInfo *root, ModifyTable *plan, Index resultRelation,
+										 int subplan_index);
+
+/* fdw_modify.c */
+extern void kafkaCacheBeginForeignModify(ModifyTableState *mtstate, ResultRelInfo *rinfo,
+										 List *fdw_private, int subplan_index, int eflags);
+extern void kafkaCacheEndForeignModify(EState *estate, ResultRelInfo *rinfo);
+extern void kafkaCacheBeginForeignInsert(ModifyTableState *mtstate, ResultRelInfo *rinfo);
+extern void kafkaCacheEndForeignInsert(EState *estate, ResultRelInfo *rinfo);
+extern TupleTableSlot *kafkaCacheExecForeignInsert(EState *estate, ResultRelInfo *rinfo,
+												   TupleTableSlot *slot, TupleTableSlot *planSlot);
+extern TupleTableSlot *kafkaCacheExecForeignUpdate(EState *estate, ResultRelInfo *rinfo,
+												   TupleTableSlot *slot, TupleTableSlot *planSlot);
+extern TupleTableSlot *kafkaCacheExecForeignDelete(EState *estate, ResultRelInfo *rinfo,
+												   TupleTableSlot *slot, TupleTableSlot *planSlot);
+
 /* fdw_explain.c */
 extern void kafkaCacheExplainForeignScan(ForeignScanState *node, struct ExplainState *es);
+extern void kafkaCacheExplainForeignModify(ModifyTableState *mtstate, ResultRelInfo *rinfo,
+										   List *fdw_private, int subplan_index,
+										   struct ExplainState *es);
 
 /* fdw_analyze.c */
 extern bool kafkaCacheAnalyzeForeignTable(Relation relation, AcquireSampleRowsFunc *func,

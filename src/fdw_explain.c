@@ -163,3 +163,17 @@ kafkaCacheExplainForeignScan(ForeignScanState *node, ExplainState *es)
 							 es);
 	}
 }
+
+void
+kafkaCacheExplainForeignModify(ModifyTableState *mtstate, ResultRelInfo *rinfo, List *fdw_private,
+							   int subplan_index, ExplainState *es)
+{
+	KcfTableOptions *options =
+		kcf_catalog_cached(RelationGetRelid(rinfo->ri_RelationDesc))->options;
+
+	ExplainPropertyText("Kafka Topic", options->topic, es);
+	ExplainPropertyText("Delivery",
+						options->delivery == KCF_DELIVERY_IMMEDIATE ? "immediate" : "commit", es);
+	if (options->atomic)
+		ExplainPropertyBool("Atomic", true, es);
+}

@@ -263,22 +263,27 @@ kafkaCacheGetForeignPaths(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntab
 
 /* ---- plan ---- */
 
-static bool
-wants_header(List *exprs, Index relid)
+/* What is asked for of system columns. A ctid means something only to UPDATE and DELETE of this relation. */
+static int
+system_flags(PlannerInfo *root, RelOptInfo *rel, List *exprs)
 {
-	static const AttrNumber header[] = {
-		SelfItemPointerAttributeNumber, MinTransactionIdAttributeNumber,
-		MinCommandIdAttributeNumber, MaxTransactionIdAttributeNumber, MaxCommandIdAttributeNumber
-	};
+	static const AttrNumber header[] = { MinTransactionIdAttributeNumber,
+										 MinCommandIdAttributeNumber,
+										 MaxTransactionIdAttributeNumber,
+										 MaxCommandIdAttributeNumber };
 	Bitmapset *attrs = NULL;
+	int flags = 0;
 
-	pull_varattnos((Node *) exprs, relid, &attrs);
+	pull_varattnos((Node *) exprs, rel->relid, &attrs);
 	for (int i = 0; i < (int) lengthof(header); i++)
 	{
 		if (bms_is_member(header[i] - FirstLowInvalidHeapAttributeNumber, attrs))
-			return true;
+			flags |= KCF_PLAN_SYSTEM;
 	}
-	return false;
+	if (bms_is_member(SelfItemPointerAttributeNumber - FirstLowInvalidHeapAttributeNumber, attrs))
+		flags |=
+			bms_is_member(rel->relid, root->all_result_relids) ? KCF_PLAN_PLACE : KCF_PLAN_SYSTEM;
+	return flags;
 }
 
 /* As EXPLAIN shows the conditions of indexes. */
@@ -356,8 +361,7 @@ kafkaCacheGetForeignPlan(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntabl
 		flags |= KCF_PLAN_LOOKUP | (array ? KCF_PLAN_ARRAY : 0);
 	}
 	scan_clauses = extract_actual_clauses(scan_clauses, false);
-	if (wants_header(list_concat_copy(baserel->reltarget->exprs, scan_clauses), baserel->relid))
-		flags |= KCF_PLAN_SYSTEM;
+	flags |= system_flags(root, baserel, list_concat_copy(baserel->reltarget->exprs, scan_clauses));
 
 	return make_foreignscan(tlist, scan_clauses, baserel->relid, values,
 							list_make2(makeInteger(flags), types), NIL, taken, outer_plan);

@@ -115,13 +115,23 @@ pg_attribute_noreturn() static void report_bad_row(ForeignScanState *node, const
 			 errhint("See kafka_cache.errors. The table's option \"on_error\" is \"fail\".")));
 }
 
-/* The header of a row's tuple is used for other things: who asks for its system columns gets a clean copy. */
+/*
+ * With system columns. The header of a row's tuple is used for other things: who asks for it gets a clean copy. A
+ * ctid is not of the header, but of the slot.
+ */
 static pg_noinline TupleTableSlot *
-emit_copy(KcfScanState *st, TupleTableSlot *slot)
+emit_with_system(KcfScanState *st, TupleTableSlot *slot, const KcfRow *row)
 {
-	MemoryContext oldcontext = MemoryContextSwitchTo(slot->tts_mcxt);
-	HeapTuple copy = heap_copytuple(&st->tuple);
+	MemoryContext oldcontext;
+	HeapTuple copy;
 
+	if (st->flags & KCF_PLAN_PLACE)
+		kcf_row_to_tid(row, &st->tuple.t_self);
+	if (!(st->flags & KCF_PLAN_SYSTEM))
+		return ExecStoreHeapTuple(&st->tuple, slot, false);
+
+	oldcontext = MemoryContextSwitchTo(slot->tts_mcxt);
+	copy = heap_copytuple(&st->tuple);
 	HeapTupleHeaderSetXmin(copy->t_data, InvalidTransactionId);
 	HeapTupleHeaderSetXmax(copy->t_data, InvalidTransactionId);
 	HeapTupleHeaderSetCmin(copy->t_data, FirstCommandId);
@@ -141,8 +151,8 @@ emit(KcfScanState *st, ForeignScanState *node, KcfRow *row)
 		report_bad_row(node, row);
 	st->tuple.t_len = row->tuple_len;
 	st->tuple.t_data = kcf_row_tuple(row);
-	if (unlikely(st->flags & KCF_PLAN_SYSTEM))
-		return emit_copy(st, slot);
+	if (unlikely(st->flags & (KCF_PLAN_SYSTEM | KCF_PLAN_PLACE)))
+		return emit_with_system(st, slot, row);
 	/*
 	 * Row after row the slot holds the same HeapTupleData, of which nothing is to be freed: then all that
 	 * storing would do is to forget what was deformed. It may have been cleared or materialized meanwhile.

@@ -22,6 +22,9 @@ typedef struct KcfParallelScan
 	pg_atomic_uint32 next_slab; /* each participant takes the next one */
 } KcfParallelScan;
 
+/* Addresses of user space. */
+#define KCF_ROW_PLACE_MASK UINT64CONST(0x0000ffffffffffff)
+
 typedef struct KcfScanState
 {
 	int flags; /* KCF_PLAN_* */
@@ -51,5 +54,26 @@ typedef struct KcfScanState
 	int nfound;
 	int next_found;
 } KcfScanState;
+
+/*
+ * A row's place as a ctid, as a heap's row has one: its address, which is nobody's business and so is veiled. Valid
+ * as long as the snapshot that the row was found in.
+ */
+static inline void
+kcf_row_to_tid(const KcfRow *row, ItemPointer tid)
+{
+	uint64 place = ((uint64) (uintptr_t) row ^ kcf_keytype_secret()) & KCF_ROW_PLACE_MASK;
+
+	ItemPointerSet(tid, (BlockNumber) (place >> 16), (OffsetNumber) place);
+}
+
+static inline KcfRow *
+kcf_row_of_tid(ItemPointer tid)
+{
+	uint64 place = (uint64) ItemPointerGetBlockNumberNoCheck(tid) << 16 |
+				   ItemPointerGetOffsetNumberNoCheck(tid);
+
+	return (KcfRow *) (uintptr_t) (place ^ (kcf_keytype_secret() & KCF_ROW_PLACE_MASK));
+}
 
 #endif /* KCF_FDW_SCAN_H */

@@ -69,6 +69,11 @@ typedef enum KcfColumnKind
 	KCF_COLUMN_DROPPED /* attisdropped, or generated when read: always NULL */
 } KcfColumnKind;
 
+/* Columns that are not NULL in a record of the topic, whatever was given when it was written. */
+#define kcf_column_is_metadata(kind)                                                               \
+	((kind) == KCF_COLUMN_PARTITION || (kind) == KCF_COLUMN_OFFSET ||                              \
+	 (kind) == KCF_COLUMN_TIMESTAMP || (kind) == KCF_COLUMN_HEADERS)
+
 typedef struct KcfColumnOptions
 {
 	KcfColumnKind kind;

@@ -238,8 +238,8 @@ kcf_rowmap_json_fault(KcfFault *fault, KcfJsonStatus status, const KcfSlice *byt
 
 /* NULL where there is none, or where PostgreSQL has no such time: metadata must not spoil the row.
  */
-static bool
-record_time(int64 millis, Datum *value)
+bool
+kcf_rowmap_time(int64 millis, Datum *value)
 {
 	const int64 epoch = (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 	Timestamp t;
@@ -488,13 +488,15 @@ kcf_rowmap_row(KcfRowmap *map, const KcfRecord *rec, const KcfDecodedKey *key, D
 					return kcf_rowmap_convert_fault(fault, reason, i + 1, col->conv);
 				break;
 			case KCF_COLUMN_PARTITION:
+				isnull[i] = rec->partition < 0;
 				values[i] = Int32GetDatum(rec->partition);
 				break;
 			case KCF_COLUMN_OFFSET:
+				isnull[i] = rec->offset < 0;
 				values[i] = Int64GetDatum(rec->offset);
 				break;
 			case KCF_COLUMN_TIMESTAMP:
-				isnull[i] = !record_time(rec->timestamp, &values[i]);
+				isnull[i] = !kcf_rowmap_time(rec->timestamp, &values[i]);
 				break;
 			case KCF_COLUMN_HEADERS:
 				reason = convert_headers(rec, i + 1, &values[i], fault);
@@ -508,7 +510,8 @@ kcf_rowmap_row(KcfRowmap *map, const KcfRecord *rec, const KcfDecodedKey *key, D
 		if (isnull[i])
 		{
 			values[i] = (Datum) 0;
-			if (unlikely(col->not_null))
+			/* a record that is not in the log yet lacks what the log gives it */
+			if (unlikely(col->not_null) && !(rec->offset < 0 && kcf_column_is_metadata(col->kind)))
 				return kcf_rowmap_fault(fault, KCF_REASON_NOT_NULL, i + 1,
 										"null in a column that is NOT NULL");
 		}

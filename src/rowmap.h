@@ -31,9 +31,14 @@ extern void kcf_rowmap_free(KcfRowmap *map);
 /* Key columns and their hash. */
 extern KcfReason kcf_rowmap_key(KcfRowmap *map, const KcfRecord *rec, KcfDecodedKey *key,
 								KcfFault *fault);
-/* All columns of the row ([desc->natts]), NOT NULL and CHECK enforced; rec->value is not null. */
+/*
+ * All columns of the row ([desc->natts]), NOT NULL and CHECK enforced; rec->value is not null. Of a record that is
+ * not in the topic yet partition, offset and time are what they are, or negative: then they are NULL.
+ */
 extern KcfReason kcf_rowmap_row(KcfRowmap *map, const KcfRecord *rec, const KcfDecodedKey *key,
 								Datum *values, bool *isnull, KcfFault *fault);
+/* A record's time; false: it has none, or PostgreSQL has no such time. */
+extern bool kcf_rowmap_time(int64 millis, Datum *value);
 /* An error caught around one of the two calls above. false: not the record's fault, rethrow. */
 extern bool kcf_rowmap_classify(KcfRowmap *map, const ErrorData *edata, KcfFault *fault);
 

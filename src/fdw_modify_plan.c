@@ -1,0 +1,161 @@
+/*
+ * fdw_modify_plan.c
+ *		Planning INSERT, UPDATE and DELETE: what can be written at all, and what must be known of the old row.
+ *
+ * What can be refused is refused here, before anything runs. Options may change between planning and running only
+ * by way of an invalidation, which has the statement planned again.
+ */
+#include "postgres.h"
+
+#include "fdw.h"
+
+#include "access/sysattr.h"
+#include "catalog/pg_type_d.h"
+#include "nodes/makefuncs.h"
+#include "optimizer/appendinfo.h"
+#include "optimizer/planner.h"
+#include "parser/parsetree.h"
+#include "storage/lmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+static planner_hook_type prev_planner = NULL;
+
+/* ---- refusals ---- */
+
+void
+kcf_fdw_refuse_readonly(const KcfTableDef *def)
+{
+	if (def->options->readonly)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("cached table \"%s\" is read-only", get_rel_name(def->relid)),
+			 errhint(
+				 "The table's option \"readonly\" must be \"false\" for it to be written to.")));
+}
+
+void
+kcf_fdw_refuse_conflict(Oid relid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("INSERT into cached table \"%s\" cannot have ON CONFLICT", get_rel_name(relid)),
+			 errhint("INSERT overwrites the row of its key; leave the clause out.")));
+}
+
+/* The new value is the old document with changes, so that must be at hand. */
+static bool
+knows_documents(const KcfTableDef *def)
+{
+	if (def->options->keep_value)
+		return true;
+	for (int i = 0; i < def->desc->natts; i++)
+	{
+		if (def->columns[i].kind == KCF_COLUMN_VALUE && !TupleDescAttr(def->desc, i)->attisdropped)
+			return true;
+	}
+	return false;
+}
+
+static void
+check_update(const KcfTableDef *def)
+{
+	if (!knows_documents(def))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("cannot update cached table \"%s\"", get_rel_name(def->relid)),
+			 errdetail("The records may have members that no column shows, which an update would "
+					   "lose."),
+			 errhint("Set the table's option \"keep_value\" to \"true\", or give it a column with "
+					 "OPTIONS (value 'true'). INSERT overwrites a row as a whole.")));
+}
+
+/*
+ * The executor asks before it begins, also for COPY and for partitions; others ask for the sake of
+ * information_schema. These are told, but the executor's own words would not say what to do: who is about to write
+ * has locked the table for it.
+ */
+int
+kafkaCacheIsForeignRelUpdatable(Relation rel)
+{
+	KcfTableDef *def = kcf_catalog_cached(RelationGetRelid(rel));
+
+	if (def->options->readonly)
+	{
+		if (CheckRelationLockedByMe(rel, RowExclusiveLock, false))
+			kcf_fdw_refuse_readonly(def);
+		return 0;
+	}
+	return 1 << CMD_INSERT | 1 << CMD_DELETE | (knows_documents(def) ? 1 << CMD_UPDATE : 0);
+}
+
+/* ---- callbacks ---- */
+
+/* The row's place, by which its partition, its key's bytes and its document are found. */
+void
+kafkaCacheAddForeignUpdateTargets(PlannerInfo *root, Index rtindex, RangeTblEntry *target_rte,
+								  Relation target_relation)
+{
+	Var *var = makeVar(rtindex, SelfItemPointerAttributeNumber, TIDOID, -1, InvalidOid, 0);
+
+	add_row_identity_var(root, var, rtindex, "ctid");
+}
+
+List *
+kafkaCachePlanForeignModify(PlannerInfo *root, ModifyTable *plan, Index resultRelation,
+							int subplan_index)
+{
+	KcfTableDef *def = kcf_catalog_cached(planner_rt_fetch(resultRelation, root)->relid);
+
+	kcf_fdw_refuse_readonly(def);
+	if (plan->onConflictAction != ONCONFLICT_NONE)
+		kcf_fdw_refuse_conflict(def->relid);
+	if (plan->operation == CMD_UPDATE)
+		check_update(def);
+	return NIL;
+}
+
+/* ---- ON CONFLICT ---- */
+
+static void
+check_insert(const Query *query)
+{
+	const RangeTblEntry *rte;
+
+	if (query->commandType != CMD_INSERT || query->onConflict == NULL)
+		return;
+	rte = rt_fetch(query->resultRelation, query->rtable);
+	if (rte->relkind != RELKIND_FOREIGN_TABLE || !kcf_catalog_is_ours(rte->relid))
+		return;
+	kcf_fdw_refuse_readonly(kcf_catalog_cached(rte->relid));
+	kcf_fdw_refuse_conflict(rte->relid);
+}
+
+/*
+ * The planner looks for the unique index of an ON CONFLICT (…) before it asks us anything, and what it then says
+ * would send people looking for an index.
+ */
+static PlannedStmt *
+plan_statement(Query *parse, const char *query_string, int cursorOptions, ParamListInfo boundParams)
+{
+	ListCell *lc;
+
+	check_insert(parse);
+	if (parse->hasModifyingCTE)
+	{
+		foreach (lc, parse->cteList)
+			check_insert(castNode(Query, lfirst_node(CommonTableExpr, lc)->ctequery));
+	}
+	if (prev_planner)
+		return prev_planner(parse, query_string, cursorOptions, boundParams);
+	return standard_planner(parse, query_string, cursorOptions, boundParams);
+}
+
+void
+kcf_fdw_modify_init(void)
+{
+	prev_planner = planner_hook;
+	planner_hook = plan_statement;
+}
