@@ -16,7 +16,7 @@ CREATE FOREIGN TABLE users (
     groups       uuid[]      OPTIONS (json 'groups[].id'),
     _offset      bigint      OPTIONS (offset 'true'),
     _time        timestamptz OPTIONS (timestamp 'true')
-) SERVER kafka OPTIONS (topic 'users');
+) SERVER kafka OPTIONS (topic 'users', readonly 'false', keep_value 'true');
 
 CREATE TYPE session_type AS ENUM ('REGULAR', 'MEETINGSCREEN');
 

@@ -37,6 +37,16 @@ my ($join) = $readme =~ /```sql\n(SELECT o\.id, u\.display_name.*?)```/s;
 $node->safe_psql('postgres', "CREATE TABLE orders (id int, user_id uuid); INSERT INTO orders VALUES (1, '$id'), (2, '$org')");
 is(join("\n", sort split /\n/, $node->safe_psql('postgres', $join)), "1|Ann\n2|Bob", 'the join at its top');
 
+# Its first write, and what others see of that.
+my ($write) = $readme =~ /<!-- first write.*?-->\s*```sql\n(.*?)```/s;
+my ($kcat) = $readme =~ /^(kcat -C .*)$/m;
+$kcat =~ s/localhost:9092/$address/;
+my $cleo = '00000000-0000-4000-8000-0000000000c1';
+is($node->safe_psql('postgres', $write), 'Cleo|', 'a session reads what it wrote');
+is_deeply([ grep { /^$cleo / } split /\n/, `$kcat` ],
+	[ qq($cleo 22 {"displayName":"Cleo"}), qq($cleo 49 {"displayName":"Cleo","email":"cleo\@example.com"}), "$cleo -1 " ],
+	'and others see two documents and a tombstone');
+
 # What it asks a person to watch.
 my ($watch) = $readme =~ /```sql\n(SELECT relation, state.*?)\n\\watch/s;
 like($node->safe_psql('postgres', $watch), qr/^users\|ready\|2\|100\.0\|0\|/, 'the view to watch');
