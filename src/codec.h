@@ -15,6 +15,9 @@
 
 #include "access/attnum.h"
 
+/* Deeper documents are judged by the server's parser, whose limit is that of the stack. */
+#define KCF_JSON_SURELY_SHALLOW 1000
+
 /* The reasons of kafka_cache.errors, in the order of their names there. */
 typedef enum KcfReason
 {

@@ -80,68 +80,6 @@ kind_of(Oid typid)
 	return KCF_PRINT_OUTPUT;
 }
 
-/* Which settings this type's output function heeds. In doubt all of them. */
-static int
-settings_of(Oid typid)
-{
-	switch (typid)
-	{
-		case INTERVALOID:
-			return KCF_SETTING_INTERVALSTYLE;
-		case MONEYOID:
-			return KCF_SETTING_MONETARY;
-		case POINTOID:
-		case LSEGOID:
-		case PATHOID:
-		case BOXOID:
-		case POLYGONOID:
-		case LINEOID:
-		case CIRCLEOID:
-			return KCF_SETTING_FLOATS;
-		case REGPROCOID:
-		case REGPROCEDUREOID:
-		case REGOPEROID:
-		case REGOPERATOROID:
-		case REGCLASSOID:
-		case REGTYPEOID:
-		case REGROLEOID:
-		case REGNAMESPACEOID:
-		case REGCONFIGOID:
-		case REGDICTIONARYOID:
-		case REGCOLLATIONOID:
-			return KCF_SETTING_SEARCH_PATH;
-		case NAMEOID:
-		case CHAROID:
-		case OIDOID:
-		case XIDOID:
-		case XID8OID:
-		case CIDOID:
-		case TIDOID:
-		case INETOID:
-		case CIDROID:
-		case MACADDROID:
-		case MACADDR8OID:
-		case BITOID:
-		case VARBITOID:
-		case TSVECTOROID:
-		case TSQUERYOID:
-		case XMLOID:
-		case PG_LSNOID:
-		case JSONPATHOID:
-		case INT4RANGEOID:
-		case INT8RANGEOID:
-		case NUMRANGEOID:
-		case INT4MULTIRANGEOID:
-		case INT8MULTIRANGEOID:
-		case NUMMULTIRANGEOID:
-		case INT2VECTOROID:
-		case OIDVECTOROID:
-			return 0;
-		default:
-			return get_typtype(typid) == TYPTYPE_ENUM ? 0 : KCF_SETTING_ALL;
-	}
-}
-
 KcfPrinter *
 kcf_printer_create(Oid typid)
 {
@@ -160,18 +98,19 @@ kcf_printer_create(Oid typid)
 	{
 		case KCF_PRINT_ARRAY:
 			kcf_printer_create_array(printer);
-			printer->text_settings = KCF_SETTING_ALL;
 			break;
 		case KCF_PRINT_COMPOSITE:
 			kcf_printer_create_composite(printer);
-			printer->text_settings = KCF_SETTING_ALL;
 			break;
 		case KCF_PRINT_OUTPUT:
-			printer->json_settings = printer->text_settings = settings_of(typid);
+			printer->json_settings = kcf_output_settings(typid);
 			break;
 		default:
 			break;
 	}
+	/* text is what the output function says, but for what is printed here whatever the settings are */
+	if (printer->kind >= KCF_PRINT_ARRAY)
+		printer->text_settings = kcf_output_settings(typid);
 	return printer;
 }
 
@@ -488,7 +427,7 @@ kcf_print_raw_json(KcfPrinter *printer, Datum value, StringInfo buf)
 			break;
 		}
 		case KCF_PRINT_JSON:
-			kcf_print_raw_source(value, buf);
+			kcf_print_raw_source(value, printer->nested, buf);
 			break;
 		case KCF_PRINT_JSONB:
 			kcf_print_raw_jsonb(value, true, buf);

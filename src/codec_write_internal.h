@@ -37,12 +37,14 @@ typedef enum KcfPrintKind
 	KCF_PRINT_TEXT,
 	KCF_PRINT_JSON,
 	KCF_PRINT_JSONB,
+	/* from here on their text is what the output function prints */
 	KCF_PRINT_ARRAY,
 	KCF_PRINT_COMPOSITE,
 	KCF_PRINT_OUTPUT /* by the type's output function */
 } KcfPrintKind;
 
-/* Settings that output functions heed. */
+/* Settings that output functions heed. A money's text is as the monetary locale has it, names are as the search path
+ * lets them be. */
 #define KCF_SETTING_DATESTYLE 0x01
 #define KCF_SETTING_INTERVALSTYLE 0x02
 #define KCF_SETTING_FLOATS 0x04
@@ -50,7 +52,10 @@ typedef enum KcfPrintKind
 #define KCF_SETTING_BYTEA 0x10
 #define KCF_SETTING_MONETARY 0x20
 #define KCF_SETTING_SEARCH_PATH 0x40
-#define KCF_SETTING_ALL 0x7f
+/* ... of types that we know nothing of */
+#define KCF_SETTING_USUAL                                                                          \
+	(KCF_SETTING_DATESTYLE | KCF_SETTING_INTERVALSTYLE | KCF_SETTING_FLOATS |                      \
+	 KCF_SETTING_TIMEZONE | KCF_SETTING_BYTEA)
 
 /* An attribute of a composite type. */
 typedef struct KcfPrintMember
@@ -66,6 +71,7 @@ struct KcfPrinter
 	Oid typid; /* of a domain: its base type */
 	int json_settings;
 	int text_settings;
+	bool nested; /* of an array or a composite */
 	FmgrInfo output;
 
 	/* of arrays */
@@ -92,8 +98,11 @@ extern void kcf_print_raw_array(KcfPrinter *printer, Datum value, StringInfo buf
 extern void kcf_print_raw_composite(KcfPrinter *printer, Datum value, StringInfo buf);
 /* member: where null is not a value */
 extern void kcf_print_raw_jsonb(Datum value, bool member, StringInfo buf);
-/* A json value as it is written. */
-extern void kcf_print_raw_source(Datum value, StringInfo buf);
+/* A json value as it is written. nested: it will be read by way of jsonb. */
+extern void kcf_print_raw_source(Datum value, bool nested, StringInfo buf);
+
+/* codec_write_settings.c: those that a type's output function heeds */
+extern int kcf_output_settings(Oid typid);
 
 /* codec_write_time.c: without quotes */
 extern void kcf_print_date(DateADT date, StringInfo buf);

@@ -22,9 +22,6 @@
 #include "utils/numeric.h"
 #include "utils/typcache.h"
 
-/* Deeper documents are judged by the server's parser, whose limit is that of the stack. */
-#define SURELY_SHALLOW 1000
-
 /* ---- arrays ---- */
 
 void
@@ -32,6 +29,7 @@ kcf_printer_create_array(KcfPrinter *printer)
 {
 	printer->element_type = get_element_type(printer->typid);
 	printer->element = kcf_printer_create(printer->element_type);
+	printer->element->nested = true;
 	printer->json_settings = printer->element->json_settings;
 	get_typlenbyvalalign(printer->element_type, &printer->typlen, &printer->typbyval,
 						 &printer->typalign);
@@ -123,6 +121,7 @@ kcf_printer_create_composite(KcfPrinter *printer)
 		member->name = name.data;
 		member->name_len = name.len;
 		member->printer = kcf_printer_create(attr->atttypid);
+		member->printer->nested = true;
 		printer->json_settings |= member->printer->json_settings;
 	}
 }
@@ -253,7 +252,7 @@ kcf_print_raw_jsonb(Datum value, bool member, StringInfo buf)
  * scanned.
  */
 void
-kcf_print_raw_source(Datum value, StringInfo buf)
+kcf_print_raw_source(Datum value, bool nested, StringInfo buf)
 {
 	text *t = DatumGetTextPP(value);
 	const char *p = VARDATA_ANY(t);
@@ -268,6 +267,9 @@ kcf_print_raw_source(Datum value, StringInfo buf)
 	kcf_json_judge(utf8, utf8 == p ? (size_t) len : strlen(utf8), NULL);
 	if (len == 4 && memcmp(p, "null", 4) == 0)
 		refuse_null();
+	/* jsonb does not take all of json's escapes and numbers */
+	if (nested)
+		DirectFunctionCall1(jsonb_in, CStringGetDatum(pnstrdup(p, len)));
 	appendBinaryStringInfo(buf, p, len);
 }
 
@@ -296,9 +298,9 @@ kcf_json_judge(const char *utf8, size_t len, KcfJsonSlice *root)
 	if (status != KCF_JSON_VALID)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 						errmsg("a document is not valid JSON"),
-						errdetail("It ends to be so at byte %zu of %zu.", result.error_at, len)));
+						errdetail("The fault is at byte %zu of %zu.", result.error_at, len)));
 	/* only for its opinion of the depth */
-	if (unlikely(result.max_depth > SURELY_SHALLOW))
+	if (unlikely(result.max_depth > KCF_JSON_SURELY_SHALLOW))
 	{
 		char *text = pg_any_to_server(pnstrdup(utf8, len), (int) len, PG_UTF8);
 

@@ -2,7 +2,8 @@
  * codec_write_time.c
  *		Dates and times: of four digits of year at once, the others by the server's own functions.
  *
- * In JSON as to_json has them, in text as DateStyle ISO has them; times with time zone in UTC.
+ * In JSON as to_json has them, in text as DateStyle ISO has them; timestamps with time
+ * zone in UTC.
  */
 #include "postgres.h"
 

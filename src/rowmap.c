@@ -30,9 +30,6 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-/* Deeper documents are judged by the server's parser, whose limit is that of the stack. */
-#define SURELY_SHALLOW 1000
-
 /* ---- creation ---- */
 
 const char *
@@ -342,7 +339,7 @@ judge_value(KcfRowmap *map, const KcfRecord *rec, KcfJsonSlice *root, KcfFault *
 	if (status != KCF_JSON_VALID)
 		return kcf_rowmap_json_fault(fault, status, &rec->value, result.error_at);
 	*root = result.root;
-	if (unlikely(result.max_depth > SURELY_SHALLOW))
+	if (unlikely(result.max_depth > KCF_JSON_SURELY_SHALLOW))
 		DirectFunctionCall1(json_in, CStringGetDatum(pnstrdup(rec->value.data, rec->value.len)));
 	if (map->wants_object && root->kind != KCF_JSON_OBJECT)
 		return kcf_rowmap_fault(fault, KCF_REASON_JSON_SHAPE, 0, "the document is not an object");

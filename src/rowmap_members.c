@@ -67,7 +67,7 @@ add_column(KcfMemberColumn ***columns, int *n, KcfMemberColumn *column)
 	(*columns)[(*n)++] = column;
 }
 
-/* Follow a column's path, which options and row map have found to be good. */
+/* Follow a column's path, which options and row map have found to be good: it has one [] at most. */
 void
 kcf_member_add(KcfMember *root, KcfMemberColumn *column, const char *path, bool plain)
 {
@@ -82,33 +82,27 @@ kcf_member_add(KcfMember *root, KcfMemberColumn *column, const char *path, bool 
 
 		member = child_of(member, p, len);
 		p += len;
-		column->is_array = *p == '[';
-		if (column->is_array)
+		if (*p == '[')
 		{
 			p += 2;
 			if (*p == '.')
 				p++;
-			if (column->tail == NULL)
-				column->tail = p;
+			column->is_array = true;
+			column->tail = p;
 			if (*p != '\0')
 			{
 				if (member->element == NULL)
 					member->element = new_member(member, NULL, 0);
 				add_column(&member->passing, &member->npassing, column);
 				column->split = member;
-				column->arrays++;
 				member = member->element;
-				column->is_array = false;
 			}
 		}
 		else if (*p == '.')
 			p++;
 	}
-	/* a path that ends in [] takes all elements of the arrays before it */
-	if (column->is_array && column->arrays > 0)
-		column->split = NULL;
-	column->member = member;
 	add_column(&member->columns, &member->ncolumns, column);
+	column->member = member;
 }
 
 int
@@ -164,8 +158,8 @@ kcf_member_mark(KcfRowWriter *writer)
 }
 
 /* The column that says what a member is: of several with one path the first that says something. */
-KcfMemberColumn *
-kcf_member_column(KcfRowWriter *writer, const KcfMember *member)
+static KcfMemberColumn *
+member_column(KcfRowWriter *writer, const KcfMember *member)
 {
 	for (int i = 0; i < member->ncolumns; i++)
 	{
@@ -270,13 +264,6 @@ kcf_column_print(KcfRowWriter *writer, KcfMemberColumn *column)
 	column->printed = writer->row;
 }
 
-int
-kcf_column_elements(const KcfMemberColumn *column, const KcfMember *member)
-{
-	/* where it is not taken apart, all of it lies in one element */
-	return column->split == member ? column->nelems : column->nelems > 0 ? 1 : 0;
-}
-
 static void
 print_column(KcfRowWriter *writer, KcfMemberColumn *column, StringInfo out)
 {
@@ -287,11 +274,6 @@ print_column(KcfRowWriter *writer, KcfMemberColumn *column, StringInfo out)
 		KcfJsonSlice *elem = &column->elems[column->at];
 
 		appendBinaryStringInfo(out, elem->start, (int) elem->len);
-		return;
-	}
-	if (column->arrays > 0)
-	{
-		appendBinaryStringInfo(out, column->text.data, column->text.len);
 		return;
 	}
 	writer->column = column->column;
@@ -328,9 +310,9 @@ write_array(KcfRowWriter *writer, KcfMember *member, StringInfo out)
 		if (first == NULL)
 		{
 			first = column;
-			n = kcf_column_elements(column, member);
+			n = column->nelems;
 		}
-		else if (kcf_column_elements(column, member) != n)
+		else if (column->nelems != n)
 			kcf_lengths_differ(writer, first, column);
 	}
 	if (first == NULL)
@@ -350,10 +332,7 @@ void
 kcf_element_set(KcfMember *member, int at)
 {
 	for (int i = 0; i < member->npassing; i++)
-	{
-		if (member->passing[i]->split == member)
-			member->passing[i]->at = at;
-	}
+		member->passing[i]->at = at;
 }
 
 void
@@ -405,7 +384,7 @@ element_taken(const KcfRowWriter *writer, const KcfMember *member)
 bool
 kcf_member_write(KcfRowWriter *writer, KcfMember *member, StringInfo out)
 {
-	KcfMemberColumn *column = kcf_member_column(writer, member);
+	KcfMemberColumn *column = member_column(writer, member);
 	int start = out->len;
 	bool first = true;
 

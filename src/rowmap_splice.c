@@ -401,17 +401,9 @@ splice_array(KcfRowWriter *writer, KcfMember *member, const KcfJsonSlice *old, S
 		KcfMemberColumn *column = member->passing[i];
 		bool changes = kcf_column_changes(writer, column);
 
-		if (changes && column->split != member)
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("column \"%s\" cannot be updated",
-							NameStr(TupleDescAttr(writer->def->desc, column->column)->attname)),
-					 errdetail("Its path leads through arrays in arrays, so its elements "
-							   "cannot be told apart."),
-					 errhint("Update the whole document.")));
 		if (changes && writer->isnull[column->column])
 			removes = true;
-		if (writer->isnull[column->column] || column->split != member)
+		if (writer->isnull[column->column])
 			continue;
 		kcf_column_print(writer, column);
 		if (changes)

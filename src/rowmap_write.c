@@ -33,7 +33,7 @@ add_member(KcfRowWriter *writer, int column, const char *path)
 	member->printer = kcf_printer_create(attr->atttypid);
 	/* a column without options is the field of its name, whatever that name is */
 	kcf_member_add(&writer->root, member, path, strcmp(path, NameStr(attr->attname)) == 0);
-	if (member->arrays > 0)
+	if (member->split != NULL)
 		initStringInfo(&member->text);
 	writer->value_settings |= kcf_printer_settings(member->printer, true);
 }

@@ -7,8 +7,7 @@
  * Memory:   a record's key and value are the writer's until its next call, or point into the row or the document; the
  *           rest of it, and what is needed on the way, is in CurrentMemoryContext: reset it per row.
  * Errors:   ereport: 23502 a NULL key, 22023 what JSON cannot say (NaN, infinities, JSON null, arrays that begin
- *           elsewhere than at 1), 22P02 a document that is no JSON, 54000 beyond a palloc, 428C9 an offset given, 0A000 an
- *           update through arrays in arrays.
+ *           elsewhere than at 1), 22P02 a document that is no JSON, 54000 beyond a palloc, 428C9 an offset given.
  * Waits:    never.
  *
  * What is written is what our own decoding takes for the same row, whatever the session's settings are. Of several

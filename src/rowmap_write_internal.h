@@ -23,12 +23,11 @@ typedef struct KcfMemberColumn
 	KcfPrinter *printer;
 	KcfMember *member;
 	const char *tail; /* as KcfJsonPath has it */
-	bool is_array;    /* the path ends in [] */
-	int arrays;       /* how many [] the path has with names behind them */
-	KcfMember *split; /* of whose array each element takes one of the value's; NULL: none */
+	bool is_array;    /* the path has a [] */
+	KcfMember *split; /* of whose array each element has one of the value's; NULL: none */
 	KcfConverter *conv;
 
-	/* of the row at hand, where arrays > 0 */
+	/* of the row at hand, where split */
 	uint64 printed; /* row for which text and elems are */
 	StringInfoData text;
 	KcfJsonSlice *elems;
@@ -116,19 +115,15 @@ extern int kcf_member_compare(const char *name, int len, const KcfMember *member
 extern void kcf_member_mark(KcfRowWriter *writer);
 extern bool kcf_children_change(const KcfRowWriter *writer, const KcfMember *member);
 extern bool kcf_element_changes(const KcfRowWriter *writer, const KcfMember *member);
-/* The column that has a value for this member, NULL: none. */
-extern KcfMemberColumn *kcf_member_column(KcfRowWriter *writer, const KcfMember *member);
 /* Append the member's value from the columns that change; false: there is nothing to say. */
 extern bool kcf_member_write(KcfRowWriter *writer, KcfMember *member, StringInfo out);
 /* The members of an object, without braces. *first: nothing stands before them. */
 extern void kcf_member_write_children(KcfRowWriter *writer, KcfMember *member, bool *first,
 									  StringInfo out);
 
-/* Of columns whose path leads through []: the value's elements, in JSON. */
+/* Of columns that are split: the value's elements, in JSON. */
 extern void kcf_column_print(KcfRowWriter *writer, KcfMemberColumn *column);
 extern bool kcf_column_slices(KcfMemberColumn *column, const char *json, int len);
-/* How many elements of this member's array it has something for. */
-extern int kcf_column_elements(const KcfMemberColumn *column, const KcfMember *member);
 extern void kcf_lengths_differ(const KcfRowWriter *writer, const KcfMemberColumn *a,
 							   const KcfMemberColumn *b) pg_attribute_noreturn();
 /* Turn to one of the elements of this member's array; write it anew. */
