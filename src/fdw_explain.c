@@ -8,6 +8,7 @@
 #include "fdw_scan.h"
 
 #include "catalog.h"
+#include "pending.h"
 
 #include "commands/explain.h"
 #include "nodes/makefuncs.h"
@@ -129,6 +130,21 @@ explain_condition(ForeignScan *plan, ExplainState *es)
 						es);
 }
 
+/* What this transaction has written and this scan will not see. */
+static void
+explain_unsent(Oid relid, ExplainState *es)
+{
+	uint64 records = kcf_pending_count(relid);
+
+	if (records == 0)
+		return;
+	if (es->format == EXPLAIN_FORMAT_TEXT)
+		ExplainPropertyText("Unsent Records",
+							psprintf(UINT64_FORMAT " (not visible before commit)", records), es);
+	else
+		ExplainPropertyUInteger("Unsent Records", NULL, records, es);
+}
+
 /* ---- all of it ---- */
 
 void
@@ -154,6 +170,7 @@ kafkaCacheExplainForeignScan(ForeignScanState *node, ExplainState *es)
 	}
 	if (st && st->view.partial)
 		ExplainPropertyBool("Cache Partial", true, es);
+	explain_unsent(relid, es);
 
 	/* Counted where lookups run, also in workers: misses by nfiltered2, which nothing else of a scan uses. */
 	if (lookup && es->analyze && instrument)

@@ -292,6 +292,11 @@ extern bool kcf_table_serve(KcfTable *table, KcfStore *store, KcfSeq since, uint
 /* Consumer: forget the served generation and its partitions (definition changed), keep it for pins
  * only. */
 extern void kcf_table_withdraw(KcfTable *table, KcfSeq since);
+/*
+ * Under the registry lock: do the followed positions speak of what a reader would find now? For a moment they are
+ * those of a generation that is to be served from the next publish on.
+ */
+extern bool kcf_table_shows_followed(KcfTable *table);
 /* Is a generation served? (Of whatever definition.) */
 extern bool kcf_table_is_served(KcfTable *table);
 /* Consumer: destroy the stores that no pin needs any more; true: some are still needed. */

@@ -555,6 +555,12 @@ kcf_table_withdraw(KcfTable *table, KcfSeq since)
 }
 
 bool
+kcf_table_shows_followed(KcfTable *table)
+{
+	return table->gens[0].since <= kcf_clock_published(table->database, table->clock);
+}
+
+bool
 kcf_table_is_served(KcfTable *table)
 {
 	/* Its newest generation is published, or the consumer would not have told anybody of it. */

@@ -277,7 +277,7 @@ pg_attribute_noreturn() no_producer(void)
 	producer_text(text, sizeof(text));
 	ereport(ERROR,
 			(errcode(ERRCODE_CONNECTION_FAILURE),
-			 errmsg("the database's producer has not come within %d ms", kcf_guc_produce_timeout),
+			 errmsg("no answer from the database's producer within %d ms", kcf_guc_produce_timeout),
 			 text[0] ? errdetail_internal("%s", text) : 0,
 			 errhint("See kafka_cache.workers and the server's log.")));
 }

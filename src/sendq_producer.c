@@ -163,6 +163,8 @@ kcf_lane_take(int lane, int nrecords)
 	KcfSharedLane *shared = kcf_shared_lane(lane);
 	bool may;
 
+	if (!attachments[lane].attached)
+		return false;
 	SpinLockAcquire(&shared->mutex);
 	may = !shared->abandoned;
 	if (may)

@@ -71,6 +71,7 @@ is_reached(Oid relid, const Wanted *wanted)
 	if (table == NULL || wanted == NULL)
 		return reached;
 	LWLockAcquire(kcf_registry_lock, LW_SHARED);
+	reached = kcf_table_shows_followed(table);
 	for (int i = 0; i < wanted->n && reached; i++)
 	{
 		int32 partition = wanted->parts[i].partition;

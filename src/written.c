@@ -185,6 +185,7 @@ kcf_written_behind(Oid relid, int32 *partition, int64 *offset, int64 *position)
 	if (table == NULL || written->lost)
 		return true;
 	LWLockAcquire(kcf_registry_lock, LW_SHARED);
+	behind = !kcf_table_shows_followed(table);
 	for (int i = 0; i < written->n && !behind; i++)
 	{
 		if (written->offsets[i] < 0)
