@@ -3,8 +3,11 @@
 --
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
-\set VERBOSITY terse
+DROP EXTENSION IF EXISTS kafka_cache_fdw CASCADE;
 SELECT test.connect();
+\set VERBOSITY terse
+CREATE SCHEMA modify_statements;
+SET search_path = modify_statements;
 SELECT test.topic('modify', 3), test.topic('modify_now', 3);
 CREATE FOREIGN TABLE t (
 	id int OPTIONS (key 'true') NOT NULL,
@@ -99,3 +102,4 @@ DELETE FROM now USING generate_series(1, 2) s WHERE id = 3 RETURNING id, name, p
 ROLLBACK;
 SELECT id, n > 0 AS n, p FROM now ORDER BY id;
 SELECT test.mock('position', 'modify_now');
+DROP EXTENSION kafka_cache_fdw CASCADE;

@@ -258,7 +258,7 @@ put(KcfModify *st, EState *estate, ResultRelInfo *rinfo, TupleTableSlot *slot, u
 	{
 		/* the slot, where the value may lie, gets another row */
 		rec->value = copy_slice(rec->value);
-		kcf_modify_read_back(st, rinfo, slot, rec);
+		kcf_modify_read_back(st, rinfo, slot, estate, rec);
 	}
 	else if (is_row_used(rinfo))
 		kcf_modify_show_metadata(st, rinfo, slot, rec->partition, -1, rec->timestamp);

@@ -59,7 +59,7 @@ extern ResultRelInfo *kcf_modify_relaxed(ResultRelInfo *rinfo, const KcfTableDef
 /* Would the record be refused by the brokers, or come back as a bad one? The row in the slot becomes what comes back. */
 extern void kcf_modify_check_size(const KcfModify *st, const KcfRecord *rec);
 extern void kcf_modify_read_back(KcfModify *st, ResultRelInfo *rinfo, TupleTableSlot *slot,
-								 const KcfRecord *rec);
+								 EState *estate, const KcfRecord *rec);
 extern void kcf_modify_check_partition(ResultRelInfo *rinfo, TupleTableSlot *slot, EState *estate,
 									   bool routed);
 

@@ -104,9 +104,11 @@ sqlstate_of_reason(KcfReason reason)
 }
 
 /* The record would come back as a bad one. */
-pg_attribute_noreturn() static void report_fault(const KcfModify *st, Relation rel,
+pg_attribute_noreturn() static void report_fault(KcfModify *st, ResultRelInfo *rinfo,
+												 TupleTableSlot *slot, EState *estate,
 												 const KcfFault *fault)
 {
+	Relation rel = rinfo->ri_RelationDesc;
 	const char *column = fault->column > 0
 							 ? NameStr(TupleDescAttr(st->def->desc, fault->column - 1)->attname)
 							 : NULL;
@@ -118,6 +120,12 @@ pg_attribute_noreturn() static void report_fault(const KcfModify *st, Relation r
 							   column, RelationGetRelationName(rel)),
 						errdetail("Neither the column nor the document has a value for it."),
 						errtablecol(rel, fault->column)));
+	if (fault->reason == KCF_REASON_CHECK && fault->column == 0)
+	{
+		/* The row is complete: the server knows how to say it. */
+		kcf_modify_store(st, rinfo, slot);
+		ExecConstraints(st->checked, slot, estate);
+	}
 	if (fault->reason == KCF_REASON_CHECK)
 		ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION),
 						errmsg("new row for relation \"%s\" %s", RelationGetRelationName(rel),
@@ -187,7 +195,7 @@ kcf_modify_show_metadata(KcfModify *st, ResultRelInfo *rinfo, TupleTableSlot *sl
  * it comes back, as which it is judged.
  */
 void
-kcf_modify_read_back(KcfModify *st, ResultRelInfo *rinfo, TupleTableSlot *slot,
+kcf_modify_read_back(KcfModify *st, ResultRelInfo *rinfo, TupleTableSlot *slot, EState *estate,
 					 const KcfRecord *rec)
 {
 	KcfDecodedKey key;
@@ -195,6 +203,6 @@ kcf_modify_read_back(KcfModify *st, ResultRelInfo *rinfo, TupleTableSlot *slot,
 
 	if (kcf_rowmap_key(st->map, rec, &key, &fault) != KCF_OK ||
 		kcf_rowmap_row(st->map, rec, &key, st->values, st->isnull, &fault) != KCF_OK)
-		report_fault(st, rinfo->ri_RelationDesc, &fault);
+		report_fault(st, rinfo, slot, estate, &fault);
 	kcf_modify_store(st, rinfo, slot);
 }
