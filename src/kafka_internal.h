@@ -108,6 +108,9 @@ extern void kcf_kafka_client_log(KcfKafkaClient *client, rd_kafka_event_t *event
 /* Before the library's client goes: waits for the step that is under way. */
 extern void kcf_kafka_step_end(KcfKafkaProducer *producer);
 
+/* As kcf_kafka_fault, in the view of who produces. */
+extern void kcf_kafka_producer_fault(const KcfKafkaProducer *producer, KcfKafkaFault *fault,
+									 rd_kafka_resp_err_t err);
 extern KcfKafkaError kcf_kafka_error(rd_kafka_resp_err_t err);
 /* text is the library's, may be NULL; copied without secrets and control characters */
 extern void kcf_kafka_fault(const KcfKafkaClient *client, KcfKafkaFault *fault,

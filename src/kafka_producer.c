@@ -12,6 +12,8 @@
 
 /* The longest transaction a broker keeps open; consumers of its partitions wait that long at most. */
 #define TRANSACTION_TIMEOUT_MS 15000
+/* The library looks so often for records whose time is over. */
+#define TIMEOUT_SCAN_MS 1000
 /* A topic or partition that is not known is asked for again at once, and the answer not waited for. */
 #define NUDGE_MS 1
 
@@ -79,6 +81,7 @@ kcf_kafka_producer_create(const KcfServerOptions *server, int timeout_ms,
 	client->end = end_producer;
 	producer->wakeup_fd = wakeup_fd;
 	memcpy(all, fixed, sizeof(fixed));
+	timeout_ms = Max(timeout_ms - TIMEOUT_SCAN_MS, timeout_ms / 2);
 	timeout_ms = Min(timeout_ms, setting_ms(server, "message.timeout.ms", timeout_ms));
 	if (transactional_id)
 	{
@@ -172,8 +175,9 @@ kcf_kafka_topic(KcfKafkaProducer *producer, const char *name, const char *compre
 /* ---- records ------------------------------------------------------------------------------- */
 
 /* One error is another thing to who produces. */
-static void
-producer_fault(const KcfKafkaProducer *producer, KcfKafkaFault *fault, rd_kafka_resp_err_t err)
+void
+kcf_kafka_producer_fault(const KcfKafkaProducer *producer, KcfKafkaFault *fault,
+						 rd_kafka_resp_err_t err)
 {
 	/* why nothing got through is better known than that it did not */
 	if (err == RD_KAFKA_RESP_ERR__MSG_TIMED_OUT && producer->trouble.error != KCF_KAFKA_OK)
@@ -181,11 +185,21 @@ producer_fault(const KcfKafkaProducer *producer, KcfKafkaFault *fault, rd_kafka_
 		*fault = producer->trouble;
 		return;
 	}
-	if (producer->broken &&
-		(err == RD_KAFKA_RESP_ERR__PURGE_QUEUE || err == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT ||
-		 err == RD_KAFKA_RESP_ERR__FATAL))
+	if (err == RD_KAFKA_RESP_ERR__FATAL)
 	{
+		char text[512];
+
+		err = rd_kafka_fatal_error(producer->client.rk, text, sizeof(text));
+		kcf_kafka_fault(&producer->client, fault, err, text);
+		return;
+	}
+	if (err == RD_KAFKA_RESP_ERR__PURGE_QUEUE || err == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT ||
+		err == RD_KAFKA_RESP_ERR__STATE)
+	{
+		/* a consequence of what is known, or will be */
 		*fault = producer->trouble;
+		if (!producer->broken)
+			fault->error = KCF_KAFKA_OK;
 		return;
 	}
 	kcf_kafka_fault(&producer->client, fault, err, NULL);
@@ -265,7 +279,7 @@ kcf_kafka_send(KcfKafkaProducer *producer, KcfKafkaTopic *topic, const KcfRecord
 	}
 	if (err == RD_KAFKA_RESP_ERR__QUEUE_FULL && producer->outstanding > 0)
 		return KCF_SEND_FULL;
-	producer_fault(producer, fault, err);
+	kcf_kafka_producer_fault(producer, fault, err);
 	if (err == RD_KAFKA_RESP_ERR__QUEUE_FULL) /* it would not fit into an empty one */
 		fault->error = KCF_KAFKA_TOO_LARGE;
 	if (fault->error == KCF_KAFKA_NO_TOPIC || fault->error == KCF_KAFKA_NO_PARTITION)
@@ -334,7 +348,7 @@ make_report(KcfKafkaProducer *producer, const rd_kafka_message_t *message,
 						   (!producer->fatal || message->err == RD_KAFKA_RESP_ERR__PURGE_QUEUE)
 					   ? KCF_FATE_REFUSED
 					   : KCF_FATE_UNKNOWN;
-	producer_fault(producer, &report->fault, message->err);
+	kcf_kafka_producer_fault(producer, &report->fault, message->err);
 }
 
 int

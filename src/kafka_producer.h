@@ -33,7 +33,7 @@ typedef struct KcfDeliveryReport
 	int32 partition;
 	int64 offset;
 	int64 timestamp;
-	KcfKafkaFault fault; /* filled unless delivered */
+	KcfKafkaFault fault; /* unless delivered; KCF_KAFKA_OK: it shares the fate of another one */
 } KcfDeliveryReport;
 
 /* Must not throw. */
@@ -43,7 +43,7 @@ typedef enum KcfSend
 {
 	KCF_SEND_TAKEN,
 	KCF_SEND_FULL,   /* the library's queue: again when there have been reports */
-	KCF_SEND_REFUSED /* never, and it has not left; fault says why */
+	KCF_SEND_REFUSED /* never, and it has not left; fault says why, as in a report */
 } KcfSend;
 
 typedef enum KcfStep
@@ -98,6 +98,8 @@ extern void kcf_kafka_init_transactions(KcfKafkaProducer *producer);
 extern void kcf_kafka_commit_transaction(KcfKafkaProducer *producer);
 extern void kcf_kafka_abort_transaction(KcfKafkaProducer *producer);
 extern KcfStep kcf_kafka_step(KcfKafkaProducer *producer, KcfKafkaFault *fault);
+/* Why a transaction has failed whose records were refused, if the library knows. */
+extern bool kcf_kafka_transaction_fault(KcfKafkaProducer *producer, KcfKafkaFault *fault);
 /* Is one under way? It cannot be stopped, and destroying its producer would wait for it. */
 extern bool kcf_kafka_is_stepping(const KcfKafkaProducer *producer);
 

@@ -126,3 +126,22 @@ kcf_kafka_step(KcfKafkaProducer *producer, KcfKafkaFault *fault)
 	*fault = producer->trouble;
 	return KCF_STEP_BROKEN;
 }
+
+/* It says so to whoever tries to begin another one. */
+bool
+kcf_kafka_transaction_fault(KcfKafkaProducer *producer, KcfKafkaFault *fault)
+{
+	rd_kafka_error_t *error;
+	bool known;
+
+	if (producer->stepping)
+		return false;
+	error = rd_kafka_begin_transaction(producer->client.rk);
+	known = error != NULL &&
+			(rd_kafka_error_txn_requires_abort(error) || rd_kafka_error_is_fatal(error));
+	if (known)
+		kcf_kafka_producer_fault(producer, fault, rd_kafka_error_code(error));
+	if (error)
+		rd_kafka_error_destroy(error);
+	return known;
+}

@@ -123,6 +123,7 @@ struct KcfFlush
 	uint64 refused;
 	uint64 unknown;
 	KcfKafkaFault fault; /* the first */
+	bool vague;          /* ... is only a consequence: any other says more */
 
 	KcfReply *reply; /* NULL: not known yet */
 	int ntargets;
@@ -133,7 +134,7 @@ extern dlist_head kcf_flushes;
 
 extern KcfFlush *kcf_flush_begin(int lane, const KcfRoute *route, const KcfTarget *targets,
 								 int ntargets);
-/* Nothing more of it is sent. */
+/* Nothing more of it is sent. A fault that is KCF_KAFKA_OK has its cause in another one. */
 extern void kcf_flush_fail(KcfFlush *flush, const KcfKafkaFault *fault);
 /* These have come; kcf_flush_send until nothing is left of them. */
 extern void kcf_flush_frames(KcfFlush *flush, const char *frames, Size len);

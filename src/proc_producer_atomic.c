@@ -199,6 +199,7 @@ turn_open(KcfSender *sender, TimestampTz now)
 	KcfFlush *flush = sender->flush;
 	bool left = flush->lane < 0;
 	KcfKafkaFault fault = { KCF_KAFKA_UNREACHABLE, "the transaction could not be sent in time" };
+	KcfKafkaFault why;
 
 	if (sender->broken)
 	{
@@ -219,8 +220,16 @@ turn_open(KcfSender *sender, TimestampTz now)
 	}
 	if (!left && flush->fault.error == KCF_KAFKA_OK && now <= flush->give_up_at)
 		return;
-	let_go(sender, &fault);
-	if (flush->sent > 0)
+	/* one record of it has failed and the others with it, or the transaction itself has */
+	if (flush->vague && kcf_kafka_transaction_fault(sender->kafka, &why))
+		kcf_flush_fail(flush, &why);
+	let_go(sender, flush->fault.error == KCF_KAFKA_OK ? &fault : &flush->fault);
+	if (flush->sent == 0)
+		return;
+	/* After records that failed librdkafka 2.0 may go on with wrong sequence numbers: another client then. */
+	if (flush->delivered != flush->sent)
+		replace(sender, &flush->fault, true);
+	else
 	{
 		kcf_kafka_abort_transaction(sender->kafka);
 		sender->state = KCF_SENDER_ABORT;

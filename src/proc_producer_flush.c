@@ -46,11 +46,17 @@ kcf_flush_begin(int lane, const KcfRoute *route, const KcfTarget *targets, int n
 void
 kcf_flush_fail(KcfFlush *flush, const KcfKafkaFault *fault)
 {
-	if (flush->fault.error != KCF_KAFKA_OK)
+	if (fault == &flush->fault ||
+		(flush->fault.error != KCF_KAFKA_OK && (!flush->vague || fault->error == KCF_KAFKA_OK)))
 		return;
 	flush->fault = *fault;
-	if (fault->error == KCF_KAFKA_OK)
+	flush->vague = fault->error == KCF_KAFKA_OK;
+	if (flush->vague)
+	{
 		flush->fault.error = KCF_KAFKA_OTHER;
+		strlcpy(flush->fault.text, "it was not sent because another record has failed",
+				sizeof(flush->fault.text));
+	}
 }
 
 /* ---- records ------------------------------------------------------------------------------- */
