@@ -43,13 +43,16 @@ typedef struct Sending
 
 /* ---- ways ---- */
 
+/* The library looks for records that are out of time once a second. */
+#define LIBRARY_LAG_MS 1500
+
 /* The library is to give up before we do: it can tell what never left. */
 static int
 record_timeout(void)
 {
 	int timeout = kcf_guc_produce_timeout;
 
-	return Max(timeout - Max(500, timeout / 10), timeout / 2);
+	return Max(timeout - Max(LIBRARY_LAG_MS, timeout / 10), timeout / 2);
 }
 
 static Route *
