@@ -46,13 +46,13 @@ kcf_fdw_refuse_conflict(Oid relid)
 
 /* The new value is the old document with changes, so that must be at hand. */
 static bool
-knows_documents(const KcfTableDef *def)
+knows_documents(const KcfTableOptions *options, const KcfColumnOptions *columns, int natts)
 {
-	if (def->options->keep_value)
+	if (options->keep_value)
 		return true;
-	for (int i = 0; i < def->desc->natts; i++)
+	for (int i = 0; i < natts; i++)
 	{
-		if (def->columns[i].kind == KCF_COLUMN_VALUE && !TupleDescAttr(def->desc, i)->attisdropped)
+		if (columns[i].kind == KCF_COLUMN_VALUE)
 			return true;
 	}
 	return false;
@@ -61,7 +61,7 @@ knows_documents(const KcfTableDef *def)
 static void
 check_update(const KcfTableDef *def)
 {
-	if (!knows_documents(def))
+	if (!knows_documents(def->options, def->columns, def->desc->natts))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -73,22 +73,30 @@ check_update(const KcfTableDef *def)
 }
 
 /*
- * The executor asks before it begins, also for COPY and for partitions; others ask for the sake of
- * information_schema. These are told, but the executor's own words would not say what to do: who is about to write
- * has locked the table for it.
+ * The executor asks before it begins, also for COPY and for partitions; who is about to write has locked the table
+ * for it. Its own words would not say what to do, so it is told ours, or that all is well: what UPDATE needs was
+ * looked at when it was planned. Others ask for the sake of information_schema, which must not fail for a server
+ * whose options are no longer right.
  */
 int
 kafkaCacheIsForeignRelUpdatable(Relation rel)
 {
-	KcfTableDef *def = kcf_catalog_cached(RelationGetRelid(rel));
+	Oid relid = RelationGetRelid(rel);
+	TupleDesc desc = RelationGetDescr(rel);
+	const KcfTableOptions *options;
+	int events = 1 << CMD_INSERT | 1 << CMD_DELETE;
 
-	if (def->options->readonly)
+	if (CheckRelationLockedByMe(rel, RowExclusiveLock, false))
 	{
-		if (CheckRelationLockedByMe(rel, RowExclusiveLock, false))
-			kcf_fdw_refuse_readonly(def);
-		return 0;
+		kcf_fdw_refuse_readonly(kcf_catalog_cached(relid));
+		return events | 1 << CMD_UPDATE;
 	}
-	return 1 << CMD_INSERT | 1 << CMD_DELETE | (knows_documents(def) ? 1 << CMD_UPDATE : 0);
+	options = kcf_options_table(relid);
+	if (options->readonly)
+		return 0;
+	if (knows_documents(options, kcf_options_columns(relid, desc->natts), desc->natts))
+		events |= 1 << CMD_UPDATE;
+	return events;
 }
 
 /* ---- callbacks ---- */
