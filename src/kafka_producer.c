@@ -130,8 +130,11 @@ kcf_kafka_topic_fits(const KcfKafkaProducer *producer, const char *topic, const 
 {
 	const KcfKafkaTopic *known = find_topic(producer, topic);
 
-	return known == NULL || (known->compression == NULL) == (compression == NULL) ||
-		   (compression && strcmp(known->compression, compression) == 0);
+	if (known == NULL)
+		return true;
+	if (known->compression == NULL || compression == NULL)
+		return known->compression == compression;
+	return strcmp(known->compression, compression) == 0;
 }
 
 KcfKafkaTopic *

@@ -187,6 +187,23 @@ cache('missing', readonly => 'false', topic => 'not_there');
 like(run("INSERT INTO missing VALUES ('a', '1')"), qr/08006.*topic/si, 'a topic that does not exist');
 ok(!grep({ $_->{topic} eq 'not_there' } $kafka->metadata), '... is not created by that');
 
+# Of two tables of one topic each has its own; so has each of a table's past.
+$kafka->topic('packed', 1);
+cache('lz4', readonly => 'false', topic => 'packed', compression => 'lz4');
+cache('plain', readonly => 'false', topic => 'packed');
+foreach my $sql ('', "ALTER FOREIGN TABLE lz4 OPTIONS (SET compression 'zstd')")
+{
+	one($sql) if $sql;
+	is(run("INSERT INTO $_ SELECT i, repeat('x', 100) FROM generate_series(1, 50) i"), '', "what $_ writes is compressed") foreach qw(lz4 plain);
+}
+my ($segment) = glob("$kafka->{folder}/1/data/packed-0/*.log");
+my $batches = do
+{
+	local $ENV{KCF_KAFKA} = $kafka->{folder};
+	qx($KafkaCache::Paths::top/test/kafka java kafka.tools.DumpLogSegments --files $segment);
+};
+is(join(' ', $batches =~ /compresscodec: (\w+)/g), 'lz4 none zstd none', '... as the table says');
+
 # --- transactions ------------------------------------------------------------------------------------
 
 $kafka->topic('pairs', 4);
@@ -200,6 +217,8 @@ sub committed
 	return map { $_->{key} => $_->{payload} } $kafka->read_topic($topic, '-X' => 'isolation.level=read_committed');
 }
 
+sub clients { return (one("SELECT message FROM kafka_cache.workers WHERE kind = 'producer'") =~ /(\d+) connected/)[0]; }
+my $clients = clients();
 is(run("INSERT INTO pairs SELECT 'a' || i, 'x' FROM generate_series(1, 20) i"), '', 'a transaction over all partitions');
 is(scalar(keys %{ { committed('pairs') } }), 20, '... is there as a whole');
 like(run("BEGIN; INSERT INTO pairs VALUES ('b', 'x');
@@ -221,8 +240,7 @@ my %of;
 foreach my $key (keys %{ { committed('pairs') } }) { $of{$1}++ if $key =~ /^(\d+-\d+)-\d$/; }
 is(scalar(grep { $_ != 3 } values %of), 0, '... of every transaction all is there');
 is(scalar(keys %of), 180, '... of each');
-my ($clients) = one("SELECT message FROM kafka_cache.workers WHERE kind = 'producer'") =~ /(\d+) connected/;
-cmp_ok($clients, '<=', 8 + 4, 'by eight clients at most');
+cmp_ok(clients(), '<=', $clients + 8, 'by eight clients at most');
 ok($node->catch_up('postgres', 'pairs', $kafka), 'the cache has it all');
 is(producer(), $pid, '... and the producer is the same');
 
