@@ -151,6 +151,76 @@ is(sent('u'), 'r', '... to both of its tables');
 cmp_ok($memory, '<', 300000, '... and took little memory');
 like($node->log_text, qr/temporary file: .*size/, '... but a temporary file');
 
+# Any nesting: what is to be sent is counted here, by a list for each level.
+sub random_transaction
+{
+	my @levels = ({ t => [], u => [] });
+	my @sql = ("SET work_mem = '64kB'", 'BEGIN');
+	my $key = 0;
+
+	for (1 .. 40)
+	{
+		my $dice = rand;
+		if ($dice < 0.5)
+		{
+			my $table = rand() < 0.7 ? 't' : 'u';
+			my ($first, $count) = ($key + 1, 1 + int rand(rand() < 0.1 ? 1000 : 30));
+			push @sql, "INSERT INTO $table SELECT 'n' || i, repeat('x', " . int(rand 300) . ") FROM generate_series($first, $first + $count - 1) AS i";
+			push @{ $levels[-1]{$table} }, map { "n$_" } $first .. $first + $count - 1;
+			$key += $count;
+		}
+		elsif ($dice < 0.75)
+		{
+			push @levels, { t => [], u => [] };
+			push @sql, 'SAVEPOINT s' . $#levels;
+		}
+		elsif (@levels > 1)
+		{
+			my $to = 1 + int rand $#levels;
+			if ($dice < 0.9)
+			{
+				push @sql, "ROLLBACK TO s$to";
+				splice @levels, $to + 1;
+				$levels[$to] = { t => [], u => [] };
+			}
+			else
+			{
+				push @sql, "RELEASE s$to";
+				foreach my $gone (splice @levels, $to)
+				{
+					push @{ $levels[-1]{$_} }, @{ $gone->{$_} } foreach qw(t u);
+				}
+			}
+		}
+	}
+	my %expected = map { my $table = $_; $table => join ' ', map { @{ $_->{$table} } } @levels } qw(t u);
+	my $said = run(join(";\n", @sql, 'COMMIT'));
+	my $good = $said eq '' && sent('t') eq $expected{t} && sent('u') eq $expected{u};
+
+	diag(join(";\n", @sql), "\n$said") unless $good;
+	return $good;
+}
+my $seed = srand;
+my $good = grep { random_transaction() } 1 .. 25;
+is($good, 25, "savepoints at random (seed $seed)");
+
+# A key that was written already cannot be updated: its new value is not there yet. That is known exactly.
+is(run("INSERT INTO u VALUES ('up', 'x')"), '', 'a row');
+ok($node->catch_up('postgres', 'u', $kafka), '... that every session sees');
+is(run("BEGIN; SAVEPOINT a; UPDATE u SET value = '1' WHERE key = 'up'; ROLLBACK TO a; UPDATE u SET value = '2' WHERE key = 'up'; COMMIT"), '',
+	'... whose update was rolled back can be updated');
+like(run("BEGIN; UPDATE u SET value = '3' WHERE key = 'up'; SAVEPOINT a; UPDATE u SET value = '4' WHERE key = 'up'; COMMIT"), qr/55000/,
+	'... but not one that was updated');
+like(run("BEGIN; UPDATE u SET value = '3' WHERE key = 'up'; SAVEPOINT a; DELETE FROM u WHERE key = 'up'; ROLLBACK TO a; UPDATE u SET value = '4' WHERE key = 'up'; COMMIT"),
+	qr/55000/, '... also when what came later was rolled back');
+like(run("SET work_mem = '64kB'; BEGIN; INSERT INTO u VALUES ('up', '5'); INSERT INTO u SELECT i, repeat('x', 100) FROM generate_series(1, 3000) AS i;
+	UPDATE u SET value = '6' WHERE key = 'up'; COMMIT"), qr/55000/, '... however long ago that was');
+is(run("BEGIN; UPDATE u SET value = '7' WHERE key = 'up'; DELETE FROM u WHERE key = 'up'; COMMIT"), '', '... which can be deleted');
+is(sent('u'), 'up up up up', 'each of these is sent that was committed');
+is(run("INSERT INTO u VALUES ('up', 'y'); UPDATE u SET value = value || i FROM generate_series(1, 3) AS i WHERE key = 'up'"), '',
+	'an update that meets a row several times');
+is(sent('u'), 'up up', '... writes it once');
+
 # --- when it is sent ---------------------------------------------------------------------------------
 
 my $session = $node->background_psql('postgres', on_error_stop => 0);
