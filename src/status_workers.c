@@ -128,6 +128,10 @@ kafka_cache_settings(PG_FUNCTION_ARGS)
 		{ "kafka_cache.when_not_ready", "what a query does with a table that is not loaded" },
 		{ "kafka_cache.wait_timeout", "longest time that a query waits for its tables" },
 		{ "kafka_cache.max_staleness", "oldest contents that a query accepts; 0: any" },
+		{ "kafka_cache.read_your_writes",
+		  "whether a query waits for what its session has written" },
+		{ "kafka_cache.produce_timeout", "longest wait of a write" },
+		{ "kafka_cache.producer_idle_timeout", "when a producer without work leaves" },
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 
