@@ -21,6 +21,17 @@
 static const KcfKafkaSetting defaults[] = {
 	/* a topic that is missing is told within that, instead of half a minute */
 	{ "topic.metadata.propagation.max.ms", "2000" },
+	{ "queue.buffering.max.ms", "0" },
+	{ NULL },
+};
+
+/*
+ * The same where many records come at once: sent as they come, they would go out in batches so small that brokers
+ * and consumers have more work with these than with the records.
+ */
+static const KcfKafkaSetting bulk_defaults[] = {
+	{ "topic.metadata.propagation.max.ms", "2000" },
+	{ "queue.buffering.max.ms", "20" },
 	{ NULL },
 };
 
@@ -66,7 +77,7 @@ setting_ms(const KcfServerOptions *server, const char *name, int otherwise)
 }
 
 KcfKafkaProducer *
-kcf_kafka_producer_create(const KcfServerOptions *server, int timeout_ms,
+kcf_kafka_producer_create(const KcfServerOptions *server, int timeout_ms, bool bulk,
 						  const char *transactional_id, int wakeup_fd, KcfKafkaFault *fault)
 {
 	KcfKafkaClient *client =
@@ -96,7 +107,8 @@ kcf_kafka_producer_create(const KcfServerOptions *server, int timeout_ms,
 	all[n++] = (KcfKafkaSetting){ "message.timeout.ms", timeout };
 	all[n] = (KcfKafkaSetting){ NULL };
 
-	conf = kcf_kafka_configure(client, server, RD_KAFKA_PRODUCER, defaults, all, fault);
+	conf = kcf_kafka_configure(client, server, RD_KAFKA_PRODUCER, bulk ? bulk_defaults : defaults,
+							   all, fault);
 	if (conf)
 		rd_kafka_conf_set_events(conf,
 								 RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);

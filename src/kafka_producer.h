@@ -53,10 +53,13 @@ typedef enum KcfStep
 	KCF_STEP_BROKEN /* the client is of no use any more: destroy it; what a commit has done is unknown */
 } KcfStep;
 
-/* NULL: fault says why. transactional_id NULL: no transactions. Its queues write to wakeup_fd. */
+/*
+ * NULL: fault says why. bulk: large batches are better than early ones. transactional_id NULL: no transactions. Its
+ * queues write to wakeup_fd.
+ */
 extern KcfKafkaProducer *kcf_kafka_producer_create(const KcfServerOptions *server, int timeout_ms,
-												   const char *transactional_id, int wakeup_fd,
-												   KcfKafkaFault *fault);
+												   bool bulk, const char *transactional_id,
+												   int wakeup_fd, KcfKafkaFault *fault);
 /* Records not reported yet are forgotten: purge and take the reports first. */
 extern void kcf_kafka_producer_destroy(KcfKafkaProducer *producer);
 /*

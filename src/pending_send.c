@@ -16,6 +16,9 @@
 #include "foreign/foreign.h"
 #include "utils/memutils.h"
 
+/* So many take longer than the last of them waits for its batch to be sent. */
+#define BULK_RECORDS 10000
+
 typedef struct Route
 {
 	KcfRoute wire;
@@ -107,6 +110,8 @@ plan_routes(Sending *sending, KcfPending *log)
 			kcf_written_reserve(target->relid, target->serverid, target->wire.topic);
 		route->targets[route->ntargets++] = target->wire;
 	}
+	for (int i = 0; i < sending->nroutes; i++)
+		sending->routes[i].wire.bulk = sending->routes[i].records >= BULK_RECORDS;
 	sending->as_it_is &= sending->nroutes == 1;
 }
 

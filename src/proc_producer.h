@@ -37,6 +37,7 @@ struct KcfSender
 	Oid serverid;
 	Oid userid;
 	int timeout_ms; /* of records; 0 with transactions */
+	bool bulk;
 	int slot;       /* of the transactional ids; -1: without transactions */
 	KcfKafkaProducer *kafka;
 	uint64 options;      /* hash of what it was made of */
@@ -62,7 +63,7 @@ extern void kcf_senders_hear(void);
 /* For a flush without transactions; NULL: the flush's fault says why. */
 extern KcfSender *kcf_sender_for(const KcfFlush *flush, KcfKafkaFault *fault);
 /* One that is made for these, whose options are still what they were; NULL: fault says why. */
-extern KcfSender *kcf_sender_create(Oid serverid, Oid userid, int timeout_ms, int slot,
+extern KcfSender *kcf_sender_create(Oid serverid, Oid userid, int timeout_ms, bool bulk, int slot,
 									KcfKafkaFault *fault);
 /*
  * false: it is retired now, its options are others. Looks into the catalogs only where they have changed; an error

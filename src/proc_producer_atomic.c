@@ -38,7 +38,7 @@ is_of(const KcfSender *sender, const KcfFlush *flush)
 static KcfSender *
 create_slot(Oid serverid, Oid userid, int slot, KcfKafkaFault *fault)
 {
-	KcfSender *sender = kcf_sender_create(serverid, userid, PATIENCE_MS, slot, fault);
+	KcfSender *sender = kcf_sender_create(serverid, userid, PATIENCE_MS, false, slot, fault);
 
 	if (sender)
 	{

@@ -130,7 +130,8 @@ say_how_many(void)
 }
 
 KcfSender *
-kcf_sender_create(Oid serverid, Oid userid, int timeout_ms, int slot, KcfKafkaFault *fault)
+kcf_sender_create(Oid serverid, Oid userid, int timeout_ms, bool bulk, int slot,
+				  KcfKafkaFault *fault)
 {
 	KcfServerOptions *server = resolve(serverid, userid, fault);
 	KcfKafkaProducer *kafka;
@@ -142,8 +143,8 @@ kcf_sender_create(Oid serverid, Oid userid, int timeout_ms, int slot, KcfKafkaFa
 	/* Another server may consume the same topics as its own: what it writes is not fenced by us. */
 	snprintf(id, sizeof(id), "kafka_cache_fdw." UINT64_FORMAT ".%u.%u.%u.%d", GetSystemIdentifier(),
 			 MyDatabaseId, serverid, userid, slot);
-	kafka = kcf_kafka_producer_create(server, timeout_ms, slot >= 0 ? id : NULL, kcf_proc_eventfd(),
-									  fault);
+	kafka = kcf_kafka_producer_create(server, timeout_ms, bulk, slot >= 0 ? id : NULL,
+									  kcf_proc_eventfd(), fault);
 	if (kafka == NULL)
 		return NULL;
 
@@ -151,6 +152,7 @@ kcf_sender_create(Oid serverid, Oid userid, int timeout_ms, int slot, KcfKafkaFa
 	sender->serverid = serverid;
 	sender->userid = userid;
 	sender->timeout_ms = slot >= 0 ? 0 : timeout_ms;
+	sender->bulk = bulk;
 	sender->slot = slot;
 	sender->kafka = kafka;
 	sender->options = hash_of(server);
@@ -236,11 +238,13 @@ kcf_sender_for(const KcfFlush *flush, KcfKafkaFault *fault)
 		KcfSender *sender = dlist_container(KcfSender, link, iter.cur);
 
 		if (sender->serverid == flush->route.serverid && sender->userid == flush->route.userid &&
-			sender->timeout_ms == timeout_ms && sender->slot < 0 && !sender->retired &&
-			kcf_sender_fits(sender, flush) && kcf_sender_check(sender, fault))
+			sender->timeout_ms == timeout_ms && sender->bulk == flush->route.bulk &&
+			sender->slot < 0 && !sender->retired && kcf_sender_fits(sender, flush) &&
+			kcf_sender_check(sender, fault))
 			return sender;
 	}
-	return kcf_sender_create(flush->route.serverid, flush->route.userid, timeout_ms, -1, fault);
+	return kcf_sender_create(flush->route.serverid, flush->route.userid, timeout_ms,
+							 flush->route.bulk, -1, fault);
 }
 
 /* ---- turns --------------------------------------------------------------------------------- */

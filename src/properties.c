@@ -144,7 +144,7 @@ const KcfPropertyRule kcf_properties[] = {
 	{ "queue.buffering.max.kbytes", O, NULL, .scope = 'P', INT(1, 1048576), .value = "65536" },
 	{ "queue.buffering.max.messages", O, NULL, .scope = 'P', INT(1, 10000000) },
 	/* a session waits for its record; while a request is under way, batches grow by themselves */
-	{ "queue.buffering.max.ms", O, NULL, .scope = 'P', INT(0, 60000), .value = "0" },
+	{ "queue.buffering.max.ms", O, NULL, .scope = 'P', INT(0, 60000) },
 	/*
 	 * The library's queue is emptied into our spool all the time; it fills up only while the spool is full. The
 	 * count is no limit of ours.

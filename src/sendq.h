@@ -29,6 +29,7 @@ typedef struct KcfRoute
 	Oid userid;     /* whose user mapping produces */
 	int timeout_ms; /* of each record: kafka_cache.produce_timeout of the session, a little less */
 	bool atomic;    /* one Kafka transaction */
+	bool bulk;      /* many records: large batches matter more than the time of each */
 } KcfRoute;
 
 /* A table's topic, numbered within a flush by frame->target. */

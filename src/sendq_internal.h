@@ -18,10 +18,10 @@
 #include "storage/spin.h"
 
 /* Towards the producer, and back. A message may be larger: then it goes through in pieces. */
-#define KCF_LANE_TO_BYTES (32 * 1024)
+#define KCF_LANE_TO_BYTES (64 * 1024)
 #define KCF_LANE_FROM_BYTES (8 * 1024)
 /* Frames are put together to messages of this size. */
-#define KCF_LANE_MESSAGE_BYTES (8 * 1024)
+#define KCF_LANE_MESSAGE_BYTES (16 * 1024)
 
 /*
  * A lane belongs to the backend of its number. That one makes the queues anew for each attachment, and
