@@ -194,7 +194,7 @@ cache('plain', readonly => 'false', topic => 'packed');
 foreach my $sql ('', "ALTER FOREIGN TABLE lz4 OPTIONS (SET compression 'zstd')")
 {
 	one($sql) if $sql;
-	is(run("INSERT INTO $_ SELECT i, repeat('x', 100) FROM generate_series(1, 50) i"), '', "what $_ writes is compressed") foreach qw(lz4 plain);
+	is(run("INSERT INTO $_ VALUES ('k', repeat('x', 10000))"), '', "what $_ writes is compressed") foreach qw(lz4 plain);
 }
 my ($segment) = glob("$kafka->{folder}/1/data/packed-0/*.log");
 my $batches = do
