@@ -10,6 +10,7 @@
 #   $kafka->wait_compacted('users');
 #   my %ends = $kafka->watermarks('users');                   # partition => [low, high]
 #   $kafka->broker(1, 'pause');                               # stop, kill, pause, resume, start
+#   $kafka->java(\@lines, 'kafka.tools.ConsoleProducer', ...); # one of Kafka's own tools, given these lines
 package KafkaCache::Kafka;
 
 use strict;
@@ -111,6 +112,17 @@ sub broker
 	local $ENV{KCF_KAFKA} = $self->{folder};
 
 	return _run("$top/test/kafka", 'broker', $id, $what);
+}
+
+sub java
+{
+	my ($self, $lines, @command) = @_;
+	local $ENV{KCF_KAFKA} = $self->{folder};
+
+	open(my $pipe, '|-', "$top/test/kafka", 'java', @command) or die "test/kafka java: $!";
+	print $pipe map { "$_\n" } @$lines;
+	close($pipe) or die "@command failed";
+	return;
 }
 
 sub stop

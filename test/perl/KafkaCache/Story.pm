@@ -246,12 +246,14 @@ sub so_far
 	return split ' ', $line;
 }
 
-# A script of SQL in several sessions for some seconds; an error in it ends it in failure.
+# A script of SQL in several sessions for some seconds, or so many transactions each; an error in it ends
+# it in failure. variables: what each session begins with.
 sub pgbench_beside
 {
 	my ($node, $sql, %options) = @_;
 	my ($fh, $file) = _file('script');
 	my $clients = $options{clients} // 2;
+	my $variables = $options{variables} || {};
 
 	print $fh $sql;
 	close $fh;
@@ -259,7 +261,7 @@ sub pgbench_beside
 		[
 			'pgbench', '-n', '-f', $file, '-c', $clients, '-j', 1,
 			($options{transactions} ? ('-t', $options{transactions}) : ('-T', $options{seconds})),
-			'-M', $options{protocol} // 'prepared', '-h', $node->host, '-p', $node->port, '-U', 'postgres',
+			(map { ('-D', "$_=$variables->{$_}") } sort keys %$variables), '-M', $options{protocol} // 'prepared', '-h', $node->host, '-p', $node->port, '-U', 'postgres',
 			$options{database} // 'postgres'
 		]);
 	$self->{script} = $file;
