@@ -37,7 +37,7 @@ close $file;
 $kafka->broker(1, 'start');
 
 my $node = KafkaCache::Cluster->new('main',
-	conf => { 'kafka_cache.producer_idle_timeout' => '1s', log_min_messages => 'log' });
+	conf => { 'kafka_cache.producer_idle_timeout' => '1h', log_min_messages => 'log' });
 $node->start;
 $node->connect_kafka('postgres', $kafka);
 
@@ -122,6 +122,8 @@ is(producer(), $pid, '... kafka_cache.workers says so');
 is(one("SELECT state || ': ' || message FROM kafka_cache.workers WHERE kind = 'producer'"), 'running: 1 connected client', '... and what it has');
 is(connected('kafka_cache producer'), 1, '... it is connected to the broker');
 is(connected('client backend'), 0, '... and no session is');
+$node->configure('kafka_cache.producer_idle_timeout' => '1s');
+$node->reload;
 ok($node->wait_for('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'kafka_cache producer'"), 'it leaves when nobody writes');
 is(connected('%'), 1, '... and with it its connection');
 is(one("SELECT restarts FROM kafka_cache.workers WHERE kind = 'producer'") || '0', '0', '... which is no failure');
