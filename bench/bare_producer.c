@@ -4,11 +4,13 @@
  *
  *		bare_producer ADDRESS TOPIC latency RECORDS
  *			one record at a time, each acknowledged before the next: "P50 P99", microseconds
+ *		bare_producer ADDRESS TOPIC together RECORDS SESSIONS
+ *			so many under way at any time, as if each session waited for one: records a second
  *		bare_producer ADDRESS TOPIC bulk RECORDS
  *			as fast as the library takes them: "RECORDS MILLISECONDS", from the first record to the
  *			last acknowledgement
  *
- * Both begin when the client knows the topic and its partitions' leaders. Keys and values are those
+ * All begin when the client knows the topic and its partitions' leaders. Keys and values are those
  * of bench/write.
  */
 #include <poll.h>
@@ -141,6 +143,22 @@ latency(long records)
 }
 
 static void
+together(long records, long sessions)
+{
+	double start = now_us();
+
+	for (long i = 0; i < records; i++)
+	{
+		while (i - acknowledged >= sessions)
+			take_reports(1000);
+		produce(i);
+	}
+	while (acknowledged < records)
+		take_reports(1000);
+	printf("%.0f\n", records / (now_us() - start) * 1e6);
+}
+
+static void
 bulk(long records)
 {
 	double start = now_us();
@@ -164,7 +182,7 @@ main(int argc, char **argv)
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	char text[512];
 
-	if (argc != 5)
+	if (argc < 5)
 		return 2;
 	set(conf, "bootstrap.servers", argv[1]);
 	set(conf, "enable.idempotence", "true");
@@ -194,6 +212,8 @@ main(int argc, char **argv)
 
 	if (strcmp(argv[3], "latency") == 0)
 		latency(atol(argv[4]));
+	else if (strcmp(argv[3], "together") == 0 && argc == 6)
+		together(atol(argv[4]), atol(argv[5]));
 	else
 		bulk(atol(argv[4]));
 	fflush(stdout);

@@ -38,7 +38,7 @@ struct KcfSender
 	Oid userid;
 	int timeout_ms; /* of records; 0 with transactions */
 	bool bulk;
-	int slot;       /* of the transactional ids; -1: without transactions */
+	int slot; /* of the transactional ids; -1: without transactions */
 	KcfKafkaProducer *kafka;
 	uint64 options;      /* hash of what it was made of */
 	bool checked;        /* ... and that is still so, as far as the catalogs' changes were heard */
