@@ -47,6 +47,10 @@ is_deeply([ grep { /^$cleo / } split /\n/, `$kcat` ],
 	[ qq($cleo 22 {"displayName":"Cleo"}), qq($cleo 49 {"displayName":"Cleo","email":"cleo\@example.com"}), "$cleo -1 " ],
 	'and others see two documents and a tombstone');
 
+# The example of the page on writing.
+my ($example) = PostgreSQL::Test::Utils::slurp_file("$top/docs/writing.md") =~ /```sql\n(CREATE FOREIGN TABLE users.*?)```/s;
+like($node->safe_psql('postgres', "CREATE SCHEMA writing; SET search_path = writing; $example"), qr/^Ann\|\d+$/, 'the example of docs/writing.md');
+
 # What it asks a person to watch.
 my ($watch) = $readme =~ /```sql\n(SELECT relation, state.*?)\n\\watch/s;
 like($node->safe_psql('postgres', $watch), qr/^users\|ready\|2\|100\.0\|0\|/, 'the view to watch');
