@@ -81,6 +81,13 @@ SELECT produced();
 SELECT producer('silent');
 SELECT try('SELECT kcf_echo.flush(5, 10)');
 SELECT produced();
+-- ... and time is what it says, also where the producer has looked at the flush a little later
+SET kafka_cache.produce_timeout = '3s';
+SELECT producer('silent');
+SELECT clock_timestamp() AS begin \gset
+SELECT try('SELECT kcf_echo.flush(5, 10)');
+SELECT clock_timestamp() - :'begin' BETWEEN '2.9 s' AND '5.5 s';
+SELECT produced();
 RESET kafka_cache.produce_timeout;
 
 -- cancelled before anything is taken, and after

@@ -50,7 +50,6 @@ static shm_mq_handle *from_producer = NULL; /* likewise */
 static bool flushing = false;
 static uint64 nrecords = 0;
 static TimestampTz deadline = 0;
-static uint32 looks_seen = 0;
 static StringInfoData message = { 0 }; /* being put together */
 static KcfReply *last_word = NULL;     /* of a producer that has gone; top memory context */
 
@@ -101,7 +100,7 @@ kcf_sendq_shmem_init(void)
 		for (int i = 0; i < lane_count(); i++)
 		{
 			SpinLockInit(&queue->lanes[i].lane.mutex);
-			pg_atomic_init_u32(&queue->lanes[i].lane.looks, 0);
+			pg_atomic_init_u64(&queue->lanes[i].lane.looked_at, 0);
 		}
 	}
 	rings = ShmemInitStruct("kafka_cache send queue rings", rings_size(), &found);
@@ -349,17 +348,18 @@ set_deadline(void)
 
 /*
  * Sleep until the latch is set. Time runs while nothing happens: a producer that looks into the queue makes room
- * there, or would have found what it waits for.
+ * there, or would have found what it waits for. It does not look any more when it has seen the end of the flush.
  */
 static void
 nap(Waiting what)
 {
 	long left;
 
-	if (what != FOR_PRODUCER && pg_atomic_read_u32(&mine->looks) != looks_seen)
+	if (what != FOR_PRODUCER)
 	{
-		looks_seen = pg_atomic_read_u32(&mine->looks);
-		set_deadline();
+		TimestampTz looked_at = (TimestampTz) pg_atomic_read_u64(&mine->looked_at);
+
+		deadline = Max(deadline, TimestampTzPlusMilliseconds(looked_at, kcf_guc_produce_timeout));
 	}
 	left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 	if (left <= 0)
@@ -541,7 +541,6 @@ kcf_sendq_begin(const KcfRoute *route, const KcfTarget *targets, int ntargets)
 		attach_lane();
 		set_deadline();
 	}
-	looks_seen = pg_atomic_read_u32(&mine->looks);
 }
 
 /* Its reply, if it has given one; NULL: not yet, or *gone. In the present memory context. */

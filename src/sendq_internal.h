@@ -37,14 +37,14 @@
 typedef struct KcfSharedLane
 {
 	slock_t mutex;
-	Oid dboid;              /* of the backend; backend, before it offers */
-	bool offered;           /* mutex */
-	bool attached;          /* mutex; set and cleared by the producer */
-	bool flushing;          /* mutex; backend: the producer must not leave for being idle */
-	bool closing;           /* mutex; producer: it leaves, no flush may begin here */
-	bool abandoned;         /* mutex; backend: it has left, nothing of it may go out any more */
-	uint64 taken;           /* mutex; producer: records of this flush that may have left */
-	pg_atomic_uint32 looks; /* producer: how often it looked for something in the queue */
+	Oid dboid;                  /* of the backend; backend, before it offers */
+	bool offered;               /* mutex */
+	bool attached;              /* mutex; set and cleared by the producer */
+	bool flushing;              /* mutex; backend: the producer must not leave for being idle */
+	bool closing;               /* mutex; producer: it leaves, no flush may begin here */
+	bool abandoned;             /* mutex; backend: it has left, nothing of it may go out any more */
+	uint64 taken;               /* mutex; producer: records of this flush that may have left */
+	pg_atomic_uint64 looked_at; /* TimestampTz; producer: when it last looked into the queue */
 } KcfSharedLane;
 
 /* What the queue to the producer transports; ntargets KcfTargets and frames follow. */

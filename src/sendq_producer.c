@@ -10,6 +10,7 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 /* What this process has of a lane. */
 typedef struct Attachment
@@ -123,8 +124,7 @@ kcf_lane_next(int lane, KcfRoute *route, const KcfTarget **targets, int *ntarget
 		void *data;
 		shm_mq_result result = shm_mq_receive(a->to, &a->len, &data, true);
 
-		/* There is one writer. */
-		pg_atomic_write_u32(&shared->looks, pg_atomic_read_u32(&shared->looks) + 1);
+		pg_atomic_write_u64(&shared->looked_at, (uint64) GetCurrentTimestamp());
 		if (result == SHM_MQ_WOULD_BLOCK)
 			return KCF_LANE_NOTHING;
 		if (result == SHM_MQ_DETACHED)

@@ -256,8 +256,9 @@ sub ask
 
 	KafkaCache::Cluster::eventually(
 		sub {
-			my ($status, $out) = $self->{node}->psql('postgres', $query, on_error_die => 0);
+			my ($status, $out, $err) = $self->{node}->psql('postgres', $query, on_error_die => 0);
 			$answer = $out if defined $status && $status == 0;
+			note($err) if !defined $answer;
 			return defined $answer;
 		}) or BAIL_OUT('the server does not answer any more');
 	return $answer;
@@ -360,7 +361,7 @@ sub battlefield
 {
 	my $kafka = KafkaCache::Kafka->new;
 	my $node = KafkaCache::Cluster->new('main',
-		conf => { 'kafka_cache.memory' => '256MB', restart_after_crash => 'on', log_min_messages => 'log' });
+		conf => { 'kafka_cache.memory' => '256MB', restart_after_crash => 'on', log_min_messages => 'error' });
 
 	$node->start;
 	$node->connect_kafka('postgres', $kafka);
