@@ -162,7 +162,9 @@ hint_for(KcfKafkaError error)
 				   "committed before they are used to write.";
 		case KCF_KAFKA_TOO_LARGE:
 			return "Raise the topic's \"max.message.bytes\" and the server's option "
-				   "\"message_max_bytes\".";
+				   "\"message_max_bytes\". The topic's limit is one for whole batches: where many "
+				   "rows "
+				   "exceed it and one does not, lower the server's option \"batch_size\".";
 		case KCF_KAFKA_REFUSED:
 			return "See what the brokers and the topic demand, such as replicas in sync "
 				   "(\"min.insync.replicas\").";
