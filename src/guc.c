@@ -55,7 +55,7 @@ kcf_guc_init(void)
 		&kcf_guc_consumers_per_database, 1, 1, 8, PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable(
 		"kafka_cache.max_pin_age",
-		"Age from which a snapshot that keeps memory from being freed may be cancelled.",
+		"Age from which a snapshot that keeps memory from being freed may be canceled.",
 		"Its statement then fails with \"snapshot too old\".", &kcf_guc_max_pin_age, 600, 1,
 		INT_MAX / 1000, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("kafka_cache.max_errors",

@@ -121,7 +121,7 @@ kafka_cache_settings(PG_FUNCTION_ARGS)
 		{ "kafka_cache.max_tables", "most cached tables of the server" },
 		{ "kafka_cache.databases", "databases whose cached tables are kept" },
 		{ "kafka_cache.consumers_per_database", "consumer processes of each database" },
-		{ "kafka_cache.max_pin_age", "age from which a snapshot may be cancelled for its memory" },
+		{ "kafka_cache.max_pin_age", "age from which a snapshot may be canceled for its memory" },
 		{ "kafka_cache.max_errors", "most rows of kafka_cache.errors for each table" },
 		{ "kafka_cache.load_queue", "what a consumer may hold ahead of its loading tables" },
 		{ "kafka_cache.deletion_memory", "memory for each table's deleted keys" },
