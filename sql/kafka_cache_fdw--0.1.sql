@@ -138,7 +138,7 @@ CREATE VIEW kafka_cache.workers AS
 	FROM kafka_cache.get_workers() w;
 COMMENT ON VIEW kafka_cache.workers IS 'background processes of the extension; of other databases for pg_monitor only';
 COMMENT ON COLUMN kafka_cache.workers.pid IS 'process, NULL while it does not run';
-COMMENT ON COLUMN kafka_cache.workers.kind IS 'launcher or consumer';
+COMMENT ON COLUMN kafka_cache.workers.kind IS 'launcher, consumer or producer';
 COMMENT ON COLUMN kafka_cache.workers.database IS 'the database it works for';
 COMMENT ON COLUMN kafka_cache.workers.state IS 'running, starting, stopped, failed, backoff (started again soon), no_slot (max_worker_processes) or withdrawn (a command needs the database)';
 COMMENT ON COLUMN kafka_cache.workers.started_at IS 'when it was last started';
