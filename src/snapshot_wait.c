@@ -324,6 +324,9 @@ pg_attribute_noreturn() static void report_not_ready(Oid relid)
 	/* Words may name brokers: as in the views, they are for the owner and for monitors. */
 	if (!kcf_owns_relation(relid, GetUserId()) && !has_privs_of_role(GetUserId(), ROLE_PG_MONITOR))
 		text[0] = '\0';
+	/* They may end with a detail, which is a sentence: its full stop is ours to write. */
+	if (text[0] && text[strlen(text) - 1] == '.')
+		text[strlen(text) - 1] = '\0';
 	percent = state == KCF_TABLE_LOADING ? percent_loaded(table) : -1;
 	ereport(ERROR,
 			(errcode(state == KCF_TABLE_FULL ? ERRCODE_OUT_OF_MEMORY
