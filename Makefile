@@ -141,7 +141,7 @@ AGAIN = @$(MAKE) --no-print-directory -s
 	$(AGAIN) $@
 
 help:
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s  %s\n", $$1, $$2 }' Makefile
 
 demo: ## see it work: a broker, a private PostgreSQL, the sample tables (KAFKA=real: with Apache Kafka)
 	@examples/demo $(if $(filter real,$(KAFKA)),--real)

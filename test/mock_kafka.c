@@ -3,27 +3,29 @@
  *		A Kafka of the test's own: librdkafka's mock cluster as a program.
  *
  *		mock_kafka [--brokers N] [--socket PATH] [--owner PID] [COMMAND...]
- *			starts the cluster, carries out each COMMAND (one argument, one line), prints "ready
- *			ADDRESS" and then takes commands on standard input, and on a Unix socket if asked to
- *			(several clients, each line answered by a line). Ends with "quit", at the end of
- *standard input, and with its owner (by default the process that started it), whatever kills that.
- *			Where standard input is /dev/null or closed, only "quit" and the owner end it.
+ *			starts the cluster, carries out each COMMAND (one argument, one line), prints
+ *			"ready ADDRESS" and then takes commands on standard input, and on a Unix socket
+ *			if asked to (several clients, each line answered by a line). Ends with "quit",
+ *			at the end of standard input, and with its owner (by default the process that
+ *			started it), whatever kills that. Where standard input is /dev/null or closed,
+ *			only "quit" and the owner end it.
  *		mock_kafka --client PATH COMMAND WORD...
  *			sends one command, prints the answer; false when the answer is an error.
  *
  * Commands (words as in line.h):
- *		address								"ok HOST:PORT,..."
- *		topic NAME PARTITIONS				create a topic
- *		produce ..., load ...				produce.h; one key and value, or many
- *		down BROKER, up BROKER				cut off a broker (ids from 1; * for all) or give it back
- *		rtt BROKER MS						delay every answer
- *		error API CODE...					the next requests of this kind fail; API a number or one
- *of produce, fetch, offsets, metadata, coordinator, commit, committed, txn-init, txn-end; CODE a
- *number or a name as "TOPIC_AUTHORIZATION_FAILED", "_TRANSPORT" disconnects no-error API
- *forget what is left of them
- *		topic-error TOPIC CODE				metadata says this of the topic; 0 to end it
- *		leader TOPIC PARTITION BROKER		-1: without a leader
+ *		address						"ok HOST:PORT,..."
+ *		topic NAME PARTITIONS		create a topic
+ *		produce ..., load ...		produce.h; one key and value, or many
+ *		down BROKER, up BROKER		cut off a broker (ids from 1; * for all) or give it back
+ *		rtt BROKER MS				delay every answer
+ *		error API CODE...			the next requests of this kind fail
+ *		no-error API				forget what is left of them
+ *		topic-error TOPIC CODE		metadata says this of the topic; 0 to end it
+ *		leader TOPIC PARTITION BROKER	-1: without a leader
  *		quit
+ * API is a number or one of produce, fetch, offsets, metadata, coordinator, commit, committed,
+ * txn-init, txn-end; CODE a number or a name as "TOPIC_AUTHORIZATION_FAILED"; "_TRANSPORT"
+ * disconnects.
  *
  * Worth knowing: a partition keeps its newest 5 MB only; a topic cannot be deleted; compaction and
  * transaction markers do not exist here. Tests that need them start Apache Kafka.
