@@ -387,11 +387,17 @@ wait_for_tables(const KcfScope *scope, Oid relid, TimestampTz *deadline)
 /* Tables that a statement does not read itself are waited for no longer than this. */
 #define OTHERS_WAIT_MS 1000
 
+static const char *
+topic_of(Oid relid)
+{
+	return kcf_catalog_cached(relid)->options->topic;
+}
+
 /* One that is not served is somebody else's business: it has been waited for, or is read as it is. */
 static bool
 has_written(Oid relid, void *unused)
 {
-	return kcf_written_passed(relid) || !is_served(relid, NULL);
+	return kcf_written_passed(relid, topic_of(relid)) || !is_served(relid, NULL);
 }
 
 pg_attribute_noreturn() static void report_behind(Oid relid)
@@ -400,7 +406,7 @@ pg_attribute_noreturn() static void report_behind(Oid relid)
 	int64 written;
 	int64 position;
 
-	if (!kcf_written_behind(relid, &partition, &written, &position))
+	if (!kcf_written_behind(relid, topic_of(relid), &partition, &written, &position))
 		position = written = partition = -1;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -425,7 +431,7 @@ is_held(Oid relid, void *arg)
 {
 	const Held *held = arg;
 
-	return kcf_written_held(relid, held->taken, !held->fixed);
+	return kcf_written_held(relid, topic_of(relid), held->taken, !held->fixed);
 }
 
 /* May code of a statement's functions read from its state? Those of the server itself do not. */

@@ -9,6 +9,7 @@
 #include "guc.h"
 
 #include "catalog/pg_foreign_table.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -17,9 +18,15 @@
 /* Partitions for which there is room though nothing is known of them yet. */
 #define PARTITIONS_AT_LEAST 64
 
+typedef struct Id
+{
+	uint64 topic; /* hash */
+	uint64 relid; /* without padding */
+} Id;
+
 typedef struct Written
 {
-	Oid relid;
+	Id id;
 	bool any;  /* else there is only room */
 	bool lost; /* there was no room after all: something was written, and it is not known where */
 	bool given_up; /* not to be waited for by those who do not read it */
@@ -32,22 +39,30 @@ typedef struct Written
 bool kcf_written_any = false;
 uint64 kcf_written_now = 1;
 
-static HTAB *all_written = NULL; /* Written by relid */
+static HTAB *all_written = NULL; /* Written by id */
+
+static uint64
+topic_hash(const char *topic)
+{
+	return hash_bytes_extended((const unsigned char *) topic, (int) strlen(topic), 0);
+}
 
 static Written *
-find(Oid relid)
+find(Oid relid, uint64 topic)
 {
-	return all_written ? hash_search(all_written, &relid, HASH_FIND, NULL) : NULL;
+	Id id = { .topic = topic, .relid = relid };
+
+	return all_written ? hash_search(all_written, &id, HASH_FIND, NULL) : NULL;
 }
 
 static void
 drop(Written *written)
 {
-	Oid relid = written->relid;
+	Id id = written->id;
 
 	if (written->offsets)
 		pfree(written->offsets);
-	hash_search(all_written, &relid, HASH_REMOVE, NULL);
+	hash_search(all_written, &id, HASH_REMOVE, NULL);
 }
 
 /* Room for the partitions below n; false: no memory. */
@@ -73,22 +88,23 @@ grow(Written *written, int n, int flags)
 /* ---- writing ---- */
 
 static void
-make_room(Oid relid, int npartitions)
+make_room(Oid relid, uint64 topic, int npartitions)
 {
+	Id id = { .topic = topic, .relid = relid };
 	Written *written;
 	bool found;
 
 	if (all_written == NULL)
 	{
-		HASHCTL ctl = { .keysize = sizeof(Oid), .entrysize = sizeof(Written) };
+		HASHCTL ctl = { .keysize = sizeof(Id), .entrysize = sizeof(Written) };
 
 		all_written = hash_create("kafka_cache written", 16, &ctl, HASH_ELEM | HASH_BLOBS);
 	}
-	written = hash_search(all_written, &relid, HASH_ENTER, &found);
+	written = hash_search(all_written, &id, HASH_ENTER, &found);
 	if (!found)
 	{
 		memset(written, 0, sizeof(*written));
-		written->relid = relid;
+		written->id = id;
 	}
 	(void) grow(written, Max(npartitions, PARTITIONS_AT_LEAST), 0);
 }
@@ -132,6 +148,7 @@ kcf_written_reserve(Oid relid, Oid serverid, const char *topic)
 	}
 	LWLockRelease(kcf_registry_lock);
 
+	tables->topic = topic_hash(topic);
 	tables->n = 0;
 	for (int i = 0; i < n; i++)
 	{
@@ -139,7 +156,7 @@ kcf_written_reserve(Oid relid, Oid serverid, const char *topic)
 
 		if (i > 0 && !is_of_server(other, serverid))
 			continue;
-		make_room(other, npartitions);
+		make_room(other, tables->topic, npartitions);
 		tables->relids[tables->n++] = other;
 	}
 	return tables;
@@ -151,7 +168,7 @@ kcf_written_note(const KcfWrittenTables *tables, int32 partition, int64 offset)
 	kcf_written_now++;
 	for (int i = 0; i < tables->n; i++)
 	{
-		Written *written = find(tables->relids[i]);
+		Written *written = find(tables->relids[i], tables->topic);
 
 		Assert(written && partition >= 0);
 		if (written->passed != 0 || !written->any)
@@ -170,18 +187,14 @@ kcf_written_note(const KcfWrittenTables *tables, int32 partition, int64 offset)
 
 /* ---- reading ---- */
 
-bool
-kcf_written_behind(Oid relid, int32 *partition, int64 *offset, int64 *position)
+static bool
+is_behind(const Written *written, int32 *partition, int64 *offset, int64 *position)
 {
-	Written *written = find(relid);
-	KcfTable *table;
+	KcfTable *table = kcf_table_find(MyDatabaseId, (Oid) written->id.relid);
 	bool behind = false;
 
-	if (written == NULL || !written->any)
-		return false;
 	*partition = -1;
 	*offset = *position = -1;
-	table = kcf_table_find(MyDatabaseId, relid);
 	if (table == NULL || written->lost)
 		return true;
 	LWLockAcquire(kcf_registry_lock, LW_SHARED);
@@ -208,7 +221,7 @@ look(Written *written)
 	int64 offset;
 	int64 position;
 
-	if (written->passed == 0 && !kcf_written_behind(written->relid, &partition, &offset, &position))
+	if (written->passed == 0 && !is_behind(written, &partition, &offset, &position))
 	{
 		written->passed = ++kcf_written_now;
 		/* What is read next was published before its position was shown. */
@@ -218,17 +231,25 @@ look(Written *written)
 }
 
 bool
-kcf_written_passed(Oid relid)
+kcf_written_behind(Oid relid, const char *topic, int32 *partition, int64 *offset, int64 *position)
 {
-	Written *written = find(relid);
+	const Written *written = find(relid, topic_hash(topic));
+
+	return written && written->any && is_behind(written, partition, offset, position);
+}
+
+bool
+kcf_written_passed(Oid relid, const char *topic)
+{
+	Written *written = find(relid, topic_hash(topic));
 
 	return written == NULL || !written->any || look(written);
 }
 
 bool
-kcf_written_held(Oid relid, uint64 at, bool of_statement)
+kcf_written_held(Oid relid, const char *topic, uint64 at, bool of_statement)
 {
-	Written *written = find(relid);
+	Written *written = find(relid, topic_hash(topic));
 
 	return written == NULL || !written->any || (written->passed != 0 && written->passed <= at) ||
 		   (of_statement && written->since > at);
@@ -248,7 +269,7 @@ kcf_written_any_behind(void)
 
 		if (!written->any || look(written) || written->given_up)
 			continue;
-		table = kcf_table_find(MyDatabaseId, written->relid);
+		table = kcf_table_find(MyDatabaseId, (Oid) written->id.relid);
 		behind |= table && pg_atomic_read_u32(&table->state) == KCF_TABLE_READY;
 	}
 	return behind;
@@ -275,10 +296,12 @@ kcf_written_forget(void)
 	hash_seq_init(&scan, all_written);
 	while ((written = hash_seq_search(&scan)) != NULL)
 	{
+		Oid relid = (Oid) written->id.relid;
+
 		/* A table that is no more will not come. */
 		if (!written->any || written->passed != 0 ||
-			(kcf_table_find(MyDatabaseId, written->relid) == NULL &&
-			 !SearchSysCacheExists1(FOREIGNTABLEREL, ObjectIdGetDatum(written->relid))))
+			(kcf_table_find(MyDatabaseId, relid) == NULL &&
+			 !SearchSysCacheExists1(FOREIGNTABLEREL, ObjectIdGetDatum(relid))))
 			drop(written);
 		else
 			kcf_written_any = true;

@@ -180,6 +180,11 @@ ask('COMMIT');
 asleep(sub { ask("INSERT INTO t VALUES ('reloaded', '1'); SELECT kafka_cache.reload('t')") });
 is(ask("SELECT count(*) FROM t WHERE key = 'reloaded'"), '1', 'a table that is loaded again is waited for');
 is(ask("INSERT INTO t VALUES ('dropped', '1'); DROP FOREIGN TABLE t; SELECT count(*) FROM now WHERE key = 'dropped'"), '1', 'one that is dropped holds up nobody');
+$kafka->topic('elsewhere', 4);
+like(ask("INSERT INTO now SELECT 'many ' || i, '1' FROM generate_series(1, 100) i; ALTER FOREIGN TABLE now OPTIONS (SET topic 'elsewhere');
+		SELECT count(*) FROM now"), qr/\A0\z/, 'one that is given another topic does not wait for what is in the old one');
+is(ask("INSERT INTO now VALUES ('there', '1'); SELECT count(*) FROM now"), '1', '... but for what is written to the new one');
+is(ask("ALTER FOREIGN TABLE now OPTIONS (SET topic 't'); SELECT count(*) FROM now WHERE key LIKE 'many %'"), '100', '... and back, all is there');
 
 $session->quit;
 unlike($node->log_text, qr/PANIC|TRAP|terminated by signal/, 'the server has nothing to complain about');
