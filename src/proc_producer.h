@@ -86,8 +86,9 @@ extern int64 kcf_senders_outstanding(void);
 typedef struct KcfFlushPartition
 {
 	int32 partition;
-	int64 offset;
+	int64 offset; /* -1: of none so far */
 	int64 timestamp;
+	uint64 lost; /* records written after that one, nobody knows where */
 } KcfFlushPartition;
 
 typedef struct KcfFlushTarget

@@ -133,54 +133,68 @@ kcf_flush_send(KcfFlush *flush)
 
 /* ---- reports ------------------------------------------------------------------------------- */
 
+/* NULL: no memory */
+static KcfFlushPartition *
+find_partition(KcfFlushTarget *target, int32 partition)
+{
+	KcfFlushPartition *p;
+
+	if (target->npartitions > 0 && target->partitions[target->last].partition == partition)
+		return &target->partitions[target->last];
+	for (int i = 0; i < target->npartitions; i++)
+	{
+		if (target->partitions[i].partition == partition)
+		{
+			target->last = i;
+			return &target->partitions[i];
+		}
+	}
+	if (target->npartitions == target->room)
+	{
+		int room = Max(target->room * 2, 4);
+		KcfFlushPartition *larger =
+			MemoryContextAllocExtended(target->flush->mcxt, room * sizeof(KcfFlushPartition),
+									   MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
+
+		if (larger == NULL)
+			return NULL;
+		if (target->npartitions > 0)
+			memcpy(larger, target->partitions, target->npartitions * sizeof(KcfFlushPartition));
+		target->partitions = larger;
+		target->room = room;
+	}
+	target->last = target->npartitions++;
+	p = &target->partitions[target->last];
+	memset(p, 0, sizeof(*p));
+	p->partition = partition;
+	p->offset = -1;
+	return p;
+}
+
 /* Where this record landed, if it is the last of its partition. */
 static void
 note_position(KcfFlushTarget *target, const KcfDeliveryReport *report)
 {
-	KcfFlushPartition *p = NULL;
+	KcfFlushPartition *p = find_partition(target, report->partition);
 
-	/* the library does not always know: an acknowledgement that was lost, and made up for by a later one */
-	if (report->offset < 0)
-		return;
-	if (target->npartitions > 0 && target->partitions[target->last].partition == report->partition)
-		p = &target->partitions[target->last];
-	for (int i = 0; p == NULL && i < target->npartitions; i++)
-	{
-		if (target->partitions[i].partition == report->partition)
-		{
-			target->last = i;
-			p = &target->partitions[i];
-		}
-	}
 	if (p == NULL)
 	{
-		if (target->npartitions == target->room)
-		{
-			int room = Max(target->room * 2, 4);
-			KcfFlushPartition *larger =
-				MemoryContextAllocExtended(target->flush->mcxt, room * sizeof(KcfFlushPartition),
-										   MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
+		/* Written, but nobody could wait for it to be read: not what was promised. */
+		KcfKafkaFault fault = { KCF_KAFKA_OTHER, "the producer process is out of memory" };
 
-			if (larger == NULL)
-			{
-				/* Written, but nobody could wait for it to be read: not what was promised. */
-				KcfKafkaFault fault = { KCF_KAFKA_OTHER, "the producer process is out of memory" };
-
-				target->flush->delivered--;
-				target->flush->unknown++;
-				kcf_flush_fail(target->flush, &fault);
-				return;
-			}
-			if (target->npartitions > 0)
-				memcpy(larger, target->partitions, target->npartitions * sizeof(KcfFlushPartition));
-			target->partitions = larger;
-			target->room = room;
-		}
-		target->last = target->npartitions++;
-		p = &target->partitions[target->last];
-		p->partition = report->partition;
-		p->offset = -1;
+		target->flush->delivered--;
+		target->flush->unknown++;
+		kcf_flush_fail(target->flush, &fault);
+		return;
 	}
+	/* The library does not always know: an acknowledgement that was lost, and made up for by a later one. */
+	if (report->offset < 0)
+	{
+		p->lost++;
+		return;
+	}
+	/* Whoever has read this one has read those before it. */
+	p->lost = 0;
 	if (report->offset > p->offset)
 	{
 		p->offset = report->offset;
@@ -233,6 +247,27 @@ kcf_flush_forget_sender(KcfFlush *flush)
 
 /* ---- the reply ----------------------------------------------------------------------------- */
 
+/*
+ * Records that are written, and cannot be waited for by who wants to read them: that is not what success promises,
+ * so they are told as unknown.
+ */
+static void
+give_up_lost(KcfFlush *flush, const KcfFlushTarget *target)
+{
+	KcfKafkaFault fault = { KCF_KAFKA_OTHER,
+							"the acknowledgement that said where it was written was lost" };
+
+	for (int i = 0; i < target->npartitions; i++)
+	{
+		if (target->partitions[i].lost == 0)
+			continue;
+		flush->delivered -= target->partitions[i].lost;
+		flush->unknown += target->partitions[i].lost;
+		target->partitions[i].lost = 0;
+		kcf_flush_fail(flush, &fault);
+	}
+}
+
 /* What is outstanding is unknown, what has come and was not sent is refused. */
 void
 kcf_flush_reply_counts(KcfFlush *flush)
@@ -241,7 +276,10 @@ kcf_flush_reply_counts(KcfFlush *flush)
 	int n = 0;
 
 	for (int i = 0; i < flush->ntargets; i++)
+	{
+		give_up_lost(flush, &flush->targets[i]);
 		n += flush->targets[i].npartitions;
+	}
 	reply =
 		MemoryContextAllocZero(flush->mcxt, offsetof(KcfReply, written) + n * sizeof(KcfWritten));
 	reply->delivered = flush->delivered;
@@ -257,8 +295,11 @@ kcf_flush_reply_counts(KcfFlush *flush)
 
 		for (int k = 0; k < target->npartitions; k++)
 		{
-			KcfWritten *written = &reply->written[reply->nwritten++];
+			KcfWritten *written;
 
+			if (target->partitions[k].offset < 0)
+				continue;
+			written = &reply->written[reply->nwritten++];
 			written->target = target->number;
 			written->partition = target->partitions[k].partition;
 			written->offset = target->partitions[k].offset;
