@@ -12,6 +12,7 @@
 
 #include "proc_producer.h"
 
+#include "storage/ipc.h"
 #include "utils/timestamp.h"
 
 #define MAX_SLOTS 8
@@ -159,7 +160,7 @@ replace(KcfSender *sender, const KcfKafkaFault *fault, bool left_open)
 	KcfKafkaFault ignored;
 
 	kcf_sender_break(sender, fault);
-	if (left_open && sender->fault.error != KCF_KAFKA_FENCED)
+	if (left_open && sender->fault.error != KCF_KAFKA_FENCED && !proc_exit_inprogress)
 		(void) create_slot(sender->serverid, sender->userid, sender->slot, &ignored);
 }
 

@@ -292,7 +292,8 @@ kcf_senders_serve(void)
 				kcf_sender_break(sender, &fault);
 			CHECK_FOR_INTERRUPTS();
 		}
-		if (has_ended(sender, now))
+		/* At the end of the process it is done later, where it may take its time. */
+		if (!proc_exit_inprogress && has_ended(sender, now))
 			destroy_sender(sender);
 	}
 	return busy;
