@@ -56,13 +56,13 @@ typedef struct KcfScanState
 } KcfScanState;
 
 /*
- * A row's place as a ctid, as a heap's row has one: its address, which is nobody's business and so is veiled. Valid
- * as long as the snapshot that the row was found in.
+ * A row's place as a ctid, as a heap's row has one: its address, which is nobody's business and so is veiled: UPDATE
+ * can name ctid in its expressions. Valid as long as the snapshot that the row was found in.
  */
 static inline void
 kcf_row_to_tid(const KcfRow *row, ItemPointer tid)
 {
-	uint64 place = ((uint64) (uintptr_t) row ^ kcf_keytype_secret()) & KCF_ROW_PLACE_MASK;
+	uint64 place = ((uint64) (uintptr_t) row ^ kcf_keytype_veil()) & KCF_ROW_PLACE_MASK;
 
 	ItemPointerSet(tid, (BlockNumber) (place >> 16), (OffsetNumber) place);
 }
@@ -73,7 +73,7 @@ kcf_row_of_tid(ItemPointer tid)
 	uint64 place = (uint64) ItemPointerGetBlockNumberNoCheck(tid) << 16 |
 				   ItemPointerGetOffsetNumberNoCheck(tid);
 
-	return (KcfRow *) (uintptr_t) (place ^ (kcf_keytype_secret() & KCF_ROW_PLACE_MASK));
+	return (KcfRow *) (uintptr_t) (place ^ (kcf_keytype_veil() & KCF_ROW_PLACE_MASK));
 }
 
 #endif /* KCF_FDW_SCAN_H */

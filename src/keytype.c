@@ -21,6 +21,7 @@
 
 /* Inherited from the postmaster by every process. */
 static uint64 seed = UINT64CONST(0x5851f42d4c957f2d);
+static uint64 veil = UINT64CONST(0x9fb21c651e98df25);
 
 void
 kcf_keytype_seed(void)
@@ -29,12 +30,20 @@ kcf_keytype_seed(void)
 
 	if (pg_strong_random(&random, sizeof(random)))
 		seed = random;
+	if (pg_strong_random(&random, sizeof(random)))
+		veil = random;
 }
 
 uint64
 kcf_keytype_secret(void)
 {
 	return seed;
+}
+
+uint64
+kcf_keytype_veil(void)
+{
+	return veil;
 }
 
 /* ---- hashing ---- */

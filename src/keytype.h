@@ -63,6 +63,8 @@ extern bool kcf_key_equals_slow(const KcfKeyType *key, const Datum *values, Heap
 /* A number that no outsider knows, so that nobody can prepare colliding keys. Postmaster only. */
 extern void kcf_keytype_seed(void);
 extern uint64 kcf_keytype_secret(void);
+/* Another one, for what is shown to others. */
+extern uint64 kcf_keytype_veil(void);
 
 /* Most tables have one key column, not null, at a fixed place: some loads and a comparison. */
 static inline bool
