@@ -108,6 +108,13 @@ kcf_soft_input(FmgrInfo *function, char *text, Oid ioparam, int32 typmod, Datum 
 							   estate))
 #endif
 
+/* 18 has two kinds of them. */
+#if PG_VERSION_NUM >= 180000
+#define kcf_check_exprs(rinfo) ((rinfo)->ri_CheckConstraintExprs)
+#else
+#define kcf_check_exprs(rinfo) ((rinfo)->ri_ConstraintExprs)
+#endif
+
 /* The server's name of the version it was compiled with, for kafka_cache.settings(). */
 #define KCF_SERVER_VERSION PG_VERSION
 

@@ -6,6 +6,8 @@
 
 #include "fdw_modify.h"
 
+#include "compat.h"
+
 #include "commands/defrem.h"
 #include "executor/executor.h"
 #include "foreign/foreign.h"
@@ -54,7 +56,7 @@ kcf_modify_relaxed(ResultRelInfo *rinfo, const KcfTableDef *def)
 		{
 			result = palloc(sizeof(ResultRelInfo));
 			*result = *rinfo;
-			result->ri_ConstraintExprs = NULL;
+			kcf_check_exprs(result) = NULL;
 			result->ri_RelationDesc = palloc(sizeof(RelationData));
 			*result->ri_RelationDesc = *rel;
 			result->ri_RelationDesc->rd_att = CreateTupleDescCopyConstr(rel->rd_att);
