@@ -37,10 +37,13 @@ static uint64 changes_seen = 0;
 void
 kcf_senders_hear(void)
 {
+	MemoryContext caller = CurrentMemoryContext;
 	dlist_iter iter;
 
 	StartTransactionCommand();
 	CommitTransactionCommand();
+	/* Before 17 that is the top context now, in which options would stay, passwords among them. */
+	MemoryContextSwitchTo(caller);
 	if (kcf_catalog_changes() == changes_seen)
 		return;
 	changes_seen = kcf_catalog_changes();

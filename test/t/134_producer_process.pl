@@ -74,6 +74,25 @@ my $pid = pid_of('postgres');
 ok(write_to('postgres', $_), "another session: $_") foreach qw(committed immediate);
 is(pid_of('postgres'), $pid, '... has the same one');
 
+# What it keeps, in the context that is never reset.
+sub kept
+{
+	my $from = -s $node->logfile;
+
+	one('postgres', "SELECT pg_log_backend_memory_contexts($pid)");
+	$node->wait_for_log(qr/Grand total: /, $from);
+	my ($bytes) = $node->log_text($from) =~ /TopMemoryContext: .* (\d+) used/;
+	return $bytes;
+}
+
+sub change { my ($n) = @_; one('postgres', "ALTER FOREIGN TABLE reads OPTIONS (SET max_bytes '${n}MB')"); return write_to('postgres', 'committed'); }
+
+one('postgres', "ALTER FOREIGN TABLE reads OPTIONS (ADD max_bytes '100MB')");
+change(101);
+my $kept = kept();
+change($_) foreach 102 .. 111;
+cmp_ok(kept(), '<=', $kept + 2000, 'options that it looked up again and again are not kept');
+
 # An acknowledgement that is lost while that of a later record comes: the library takes both for written, but of one
 # of them nobody knows where, so that reading it could not be waited for.
 my @lost;
