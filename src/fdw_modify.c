@@ -22,6 +22,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/datum.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
@@ -223,7 +224,7 @@ append(KcfModify *st, EState *estate, uint64 hash, const KcfRecord *rec)
 		st->target = kcf_pending_target(log, st->def, st->userid);
 		st->log = log;
 	}
-	kcf_pending_append(st->log, st->target, hash, rec);
+	kcf_pending_append(st->log, st->target, estate->es_output_cid, hash, rec);
 }
 
 /* Alone, for the sake of RETURNING. What would be found after us has to be found before. */
@@ -324,7 +325,8 @@ old_key(KcfModify *st, const KcfRow *row)
 
 /*
  * Has this statement written the key already? Then this row is passed over, as the server does with its own tables:
- * a join has brought it again.
+ * a join has brought it again. But what a function or a trigger of the statement has written meanwhile is not lost
+ * silently, neither is the change of the statement.
  */
 static bool
 is_repeated(KcfModify *st, EState *estate, const KcfRow *row, uint64 hash, bool *earlier)
@@ -340,6 +342,13 @@ is_repeated(KcfModify *st, EState *estate, const KcfRow *row, uint64 hash, bool 
 	}
 	if (st->immediate || !kcf_pending_wrote(st->def, hash, &command))
 		return false;
+	if (command > estate->es_output_cid)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+				 errmsg("row of cached table \"%s\" was already written by an operation that "
+						"the current command has called",
+						get_rel_name(st->def->relid)),
+				 errhint("Write it in one of the two only, or use an AFTER trigger.")));
 	*earlier = command < estate->es_output_cid;
 	return !*earlier;
 }

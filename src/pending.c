@@ -9,6 +9,8 @@
 
 #include "pending_internal.h"
 
+#include "registry.h"
+
 #include "access/xact.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
@@ -56,7 +58,7 @@ static struct
 	int nmarks;
 	int capacity;
 
-	/* The command that appended last, and where it began; a nested one takes over for good. */
+	/* The command that appended last, and where it began: from there on nobody else has. */
 	CommandId command;
 	uint64 command_start;
 
@@ -119,6 +121,7 @@ kcf_pending_target(KcfPending *log, const KcfTableDef *def, Oid userid)
 	const char *compression = options->compression ? options->compression : "";
 	KcfPendingTarget *target;
 
+	kcf_registry_check();
 	/* The newest first: most statements ask for the one they have just used. */
 	for (int i = log->ntargets - 1; i >= 0; i--)
 	{
@@ -378,7 +381,7 @@ note_key(Oid relid, uint64 hash, CommandId command)
 	keys_insert(xact.keys, id, &found)->command = command;
 }
 
-/* Of which command a record was is known of the last command only: all others were earlier. */
+/* Of which command a record was is known of the last command only: all others are taken for earlier ones. */
 static void
 collect_keys(void)
 {
@@ -440,10 +443,9 @@ kcf_pending_wrote(const KcfTableDef *def, uint64 key_hash, CommandId *command)
 /* ---- the transaction's log ---- */
 
 static void
-note_append(void)
+note_append(CommandId command)
 {
 	int level = GetCurrentTransactionNestLevel();
-	CommandId command = GetCurrentCommandId(false);
 	uint64 size = kcf_pending_size(xact.log);
 
 	if (level > 1 && (xact.nmarks == 0 || xact.marks[xact.nmarks - 1].level < level))
@@ -468,7 +470,8 @@ note_append(void)
 }
 
 void
-kcf_pending_append(KcfPending *log, uint16 target, uint64 key_hash, const KcfRecord *rec)
+kcf_pending_append(KcfPending *log, uint16 target, CommandId command, uint64 key_hash,
+				   const KcfRecord *rec)
 {
 	if (log != xact.log)
 	{
@@ -476,7 +479,7 @@ kcf_pending_append(KcfPending *log, uint16 target, uint64 key_hash, const KcfRec
 		return;
 	}
 	check_open();
-	note_append();
+	note_append(command);
 	append(log, target, key_hash, rec);
 	if (xact.keys)
 		note_key(log->targets[target].relid, key_hash, xact.command);

@@ -27,7 +27,8 @@ extern KcfPending *kcf_pending_of_transaction(void);
 extern KcfPending *kcf_pending_create(MemoryContext mcxt);
 /* This table's topic, written to as this user: its number for kcf_pending_append. */
 extern uint16 kcf_pending_target(KcfPending *log, const KcfTableDef *def, Oid userid);
-extern void kcf_pending_append(KcfPending *log, uint16 target, uint64 key_hash,
+/* command: es_output_cid of the statement that writes. */
+extern void kcf_pending_append(KcfPending *log, uint16 target, CommandId command, uint64 key_hash,
 							   const KcfRecord *rec);
 /*
  * Send all, and wait until all is acknowledged, else an error that says what is known; the log is empty then. Where
@@ -36,7 +37,7 @@ extern void kcf_pending_append(KcfPending *log, uint16 target, uint64 key_hash,
 extern void kcf_pending_send(KcfPending *log, KcfWritten *last);
 /*
  * Was this key of the table written in this transaction, and not sent yet? *command: by which command, the last
- * time; less than es_output_cid: by an earlier statement. Of the transaction's log only; finds out by reading it
+ * time; less than es_output_cid: by an earlier statement, more: by one that the statement itself has called. Of the transaction's log only; finds out by reading it
  * once, and needs some 30 bytes for each key from then on, so for UPDATE and DELETE.
  */
 extern bool kcf_pending_wrote(const KcfTableDef *def, uint64 key_hash, CommandId *command);

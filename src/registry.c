@@ -86,6 +86,13 @@ kcf_registry_check(void)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("this server keeps no cached tables"),
 						errdetail("It was started for a binary upgrade.")));
+	/* The consumer would wait for itself, and all tables for it. */
+	if (my_worker)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("cached tables cannot be used while a record is decoded"),
+			 errhint("Constraints and types of a cached table must not read or write others.")));
 }
 
 int

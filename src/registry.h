@@ -194,7 +194,10 @@ extern void kcf_registry_shmem_init(void);
 extern Size kcf_tables_shmem_size(void);
 extern void kcf_tables_shmem_init(void);
 
-/* 55000 where there is none: in a server that was started for a binary upgrade. */
+/*
+ * Before cached tables are used: 55000 where there is none, in a server that was started for a binary upgrade;
+ * 0A000 in our own workers, where only code of a table's owner asks.
+ */
 extern void kcf_registry_check(void);
 
 /* ---- databases ---- */

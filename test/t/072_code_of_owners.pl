@@ -60,5 +60,30 @@ $kafka->produce($_, 0, 'k2', $_ eq 'sees' ? '{"a": "pg_catalog, pg_temp owner"}'
 is(outcome('changes'), "2\n0", '... sets it for itself');
 is(outcome('in_domain'), "0\n2", '... and for no other table');
 is(outcome('sees'), "2\n0", '... whatever that looks at');
+
+# Neither reads nor writes other cached tables: the consumer would wait for itself.
+$kafka->topic('apart', 1);
+$node->safe_psql('postgres', q{
+	CREATE FOREIGN TABLE public.apart (k text OPTIONS (key 'true') NOT NULL, a int) SERVER kafka OPTIONS (readonly 'false');
+	CREATE FOREIGN TABLE public.apart_now (k text OPTIONS (key 'true') NOT NULL, a int) SERVER kafka OPTIONS (topic 'apart', readonly 'false', delivery 'immediate');
+	GRANT ALL ON apart, apart_now TO owner;
+	CREATE FUNCTION reading(int) RETURNS boolean LANGUAGE sql AS 'SELECT count(*) >= 0 FROM public.apart';
+	CREATE FUNCTION writing(int) RETURNS boolean LANGUAGE plpgsql AS
+		$$BEGIN INSERT INTO public.apart VALUES ($1, $1); RETURN true; END$$;
+	CREATE FUNCTION writing_now(int) RETURNS boolean LANGUAGE plpgsql AS
+		$$BEGIN INSERT INTO public.apart_now VALUES ($1, $1); RETURN true; END$$;
+	CREATE FUNCTION waiting(int) RETURNS boolean LANGUAGE sql AS $$SELECT kafka_cache.wait_ready('public.apart')$$});
+my $consumer = $node->safe_psql('postgres', "SELECT pid FROM kafka_cache.workers WHERE kind = 'consumer'");
+foreach my $name (qw(reading writing writing_now waiting))
+{
+	$kafka->topic($name, 1);
+	$kafka->produce($name, 0, 'k', '{"a": 1}');
+	$node->safe_psql('postgres', "CREATE FOREIGN TABLE $name (k text OPTIONS (key 'true'), a int CHECK ($name(a))) SERVER kafka;
+		ALTER FOREIGN TABLE $name OWNER TO owner");
+	is(outcome($name), "0\n1", "a check that is $name: the record is a bad one");
+	like($node->safe_psql('postgres', "SELECT message FROM kafka_cache.errors WHERE relation = '$name'::regclass"), qr/0A000/, '... and says why');
+}
+is($node->safe_psql('postgres', "SELECT pid FROM kafka_cache.workers WHERE kind = 'consumer'"), $consumer, 'the consumer goes on');
+is($node->catch_up('postgres', 'apart', $kafka) ? $node->safe_psql('postgres', 'SELECT count(*) FROM apart') : 'not ready', '0', 'and has written nothing');
 $node->stop;
 done_testing();
