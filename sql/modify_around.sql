@@ -107,6 +107,47 @@ DELETE FROM t USING generate_series(1, 3) WHERE id = 12;
 EXPLAIN (COSTS off) SELECT FROM t;
 COMMIT;
 
+-- but neither of two changes is lost silently, where the statement's own functions and triggers write its rows
+CREATE FUNCTION put(k int, v int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN INSERT INTO t (id, name, n) VALUES (k, 'put', v); RETURN v; END $$;
+UPDATE t SET n = put(id, 70) + 1 WHERE id = 3;
+DELETE FROM t WHERE id = 3 AND put(id, 70) = 70;
+UPDATE t SET n = put(id + 200, 70) + 1 FROM generate_series(1, 3) WHERE id IN (3, 10);
+SELECT id, n FROM t WHERE id IN (3, 10, 203, 210) ORDER BY id;
+DELETE FROM t WHERE id IN (203, 210);
+DROP FUNCTION put;
+
+-- altered on the way
+SET kafka_cache.wait_timeout = '1h';
+BEGIN;
+INSERT INTO t (id, name) VALUES (220, 'before');
+ALTER FOREIGN TABLE t ADD COLUMN more int;
+INSERT INTO t (id, name, more) VALUES (221, 'after', 1);
+SAVEPOINT a;
+SELECT more FROM t;
+ROLLBACK TO a;
+UPDATE t SET more = 2;
+ROLLBACK TO a;
+COMMIT;
+RESET kafka_cache.wait_timeout;
+SELECT id, name, more FROM t WHERE id IN (220, 221) ORDER BY id;
+BEGIN;
+INSERT INTO t (id, name, more) VALUES (220, 'dropped', 1);
+ALTER FOREIGN TABLE t DROP COLUMN more;
+COMMIT;
+SELECT id, name FROM t WHERE id IN (220, 221) ORDER BY id;
+DELETE FROM t WHERE id IN (220, 221);
+-- what was written to another topic is not waited for
+SELECT test.topic('around_other', 1);
+BEGIN;
+INSERT INTO t (id, name) SELECT i, 'here' FROM generate_series(230, 250) i;
+ALTER FOREIGN TABLE t OPTIONS (SET topic 'around_other');
+INSERT INTO t (id, name) VALUES (230, 'there');
+COMMIT;
+SELECT id, name FROM t;
+ALTER FOREIGN TABLE t OPTIONS (SET topic 'around');
+SELECT count(*) FROM t WHERE id BETWEEN 230 AND 250;
+DELETE FROM t WHERE id BETWEEN 230 AND 250;
+
 -- EXPLAIN sends nothing, EXPLAIN ANALYZE does
 SELECT test.mock('position', 'around') AS before \gset
 EXPLAIN (COSTS off) INSERT INTO t (id, name) VALUES (20, 'x');

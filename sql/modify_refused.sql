@@ -54,6 +54,13 @@ COPY parent (id, v) FROM stdin;
 \.
 SELECT is_insertable_into FROM information_schema.tables WHERE table_schema = 'modify_refused' AND table_name = 'ro';
 SELECT pg_relation_is_updatable('ro', false), pg_relation_is_updatable('ro_view', false);
+-- nor does it fail where the transaction has a writer's lock
+BEGIN;
+PREPARE never AS INSERT INTO ro (id) VALUES (1);
+SELECT is_insertable_into FROM information_schema.tables WHERE table_schema = 'modify_refused' AND table_name = 'ro_view';
+SELECT sqlstate, message FROM tried('EXECUTE never');
+ROLLBACK;
+DEALLOCATE never;
 -- also for who prepared it when it was allowed
 ALTER FOREIGN TABLE ro OPTIONS (ADD readonly 'false');
 PREPARE later AS INSERT INTO ro (id) VALUES (1);
@@ -114,6 +121,13 @@ BEGIN READ ONLY;
 INSERT INTO w (id, v) VALUES (5, 'five');
 ROLLBACK;
 SELECT sqlstate, message FROM tried('MERGE INTO w USING (VALUES (1)) s (id) ON s.id = w.id WHEN MATCHED THEN DELETE');
+
+-- the producer knows servers that are committed
+BEGIN;
+CREATE SERVER uncommitted FOREIGN DATA WRAPPER kafka_cache_fdw OPTIONS (brokers 'localhost:1');
+CREATE FOREIGN TABLE u (id int OPTIONS (key 'true') NOT NULL, v text) SERVER uncommitted OPTIONS (topic 'refused', readonly 'false', delivery 'immediate');
+SELECT sqlstate, message, regexp_replace(detail, '[0-9]+', 'n') AS detail, hint FROM tried('INSERT INTO u VALUES (1)');
+ROLLBACK;
 
 -- with the document at hand
 ALTER FOREIGN TABLE w OPTIONS (ADD keep_value 'true', DROP max_record_bytes);

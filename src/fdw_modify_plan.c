@@ -74,9 +74,10 @@ check_update(const KcfTableDef *def)
 
 /*
  * The executor asks before it begins, also for COPY and for partitions; who is about to write has locked the table
- * for it. Its own words would not say what to do, so it is told ours, or that all is well: what UPDATE needs was
- * looked at when it was planned. Others ask for the sake of information_schema, which must not fail for a server
- * whose options are no longer right.
+ * for it. It is told that all is well, since its own words would not say what to do: what UPDATE needs was looked at
+ * when it was planned, and a read-only table is refused, in ours, there and when the writing begins. Others ask for
+ * the sake of information_schema, which must not fail, neither for a server whose options are no longer right nor
+ * where the transaction has such a lock from before.
  */
 int
 kafkaCacheIsForeignRelUpdatable(Relation rel)
@@ -87,10 +88,7 @@ kafkaCacheIsForeignRelUpdatable(Relation rel)
 	int events = 1 << CMD_INSERT | 1 << CMD_DELETE;
 
 	if (CheckRelationLockedByMe(rel, RowExclusiveLock, false))
-	{
-		kcf_fdw_refuse_readonly(kcf_catalog_cached(relid));
 		return events | 1 << CMD_UPDATE;
-	}
 	options = kcf_options_table(relid);
 	if (options->readonly)
 		return 0;

@@ -194,12 +194,22 @@ mapping_options(Oid serverid, Oid userid)
 KcfServerOptions *
 kcf_options_server(Oid serverid, Oid userid)
 {
-	ForeignServer *fs = GetForeignServer(serverid);
-	KcfServerOptions *result = palloc0(sizeof(KcfServerOptions));
-	List *server = kcf_options_check(fs->options, ForeignServerRelationId, fs->owner);
-	List *mapping =
+	ForeignServer *fs = GetForeignServerExtended(serverid, FSV_MISSING_OK);
+	KcfServerOptions *result;
+	List *server;
+	List *mapping;
+	const char *protocol;
+
+	/* Ours are the options that are committed. */
+	if (fs == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("there is no server with OID %u", serverid),
+						errdetail("It is not committed yet, or was dropped.")));
+	result = palloc0(sizeof(KcfServerOptions));
+	server = kcf_options_check(fs->options, ForeignServerRelationId, fs->owner);
+	mapping =
 		kcf_options_check(mapping_options(serverid, userid), UserMappingRelationId, InvalidOid);
-	const char *protocol = kcf_setting_of(server, "security_protocol");
+	protocol = kcf_setting_of(server, "security_protocol");
 
 	result->server_name = pstrdup(fs->servername);
 	if (protocol == NULL && mapping != NIL)

@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "parser/parsetree.h"
 #include "storage/latch.h"
+#include "storage/lmgr.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -242,6 +243,24 @@ created_here(Oid relid)
 	return here;
 }
 
+/*
+ * Served, but not as we see it, since this transaction has altered it: nobody else sees that before it commits. Who
+ * has not altered it does not have this lock.
+ */
+static bool
+altered_here(Oid relid, KcfTable *table)
+{
+	Relation rel;
+	bool here;
+
+	if (pg_atomic_read_u32(&table->state) != KCF_TABLE_READY)
+		return false;
+	rel = relation_open(relid, NoLock);
+	here = CheckRelationLockedByMe(rel, AccessExclusiveLock, false);
+	relation_close(rel, NoLock);
+	return here;
+}
+
 /* How much of the load in progress is done, in percent; -1: not known. */
 static int
 percent_loaded(KcfTable *table)
@@ -317,6 +336,11 @@ pg_attribute_noreturn() static void report_not_ready(Oid relid)
 								"see kafka_cache.workers and the server's log.")));
 	}
 
+	if (altered_here(relid, table))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("cached table \"%s\" is not ready", name),
+						errdetail("It was altered in this transaction."),
+						errhint("It can be read again when the transaction is committed.")));
 	state = pg_atomic_read_u32(&table->state);
 	LWLockAcquire(kcf_registry_lock, LW_SHARED);
 	strlcpy(text, table->text, sizeof(text));
@@ -336,7 +360,9 @@ pg_attribute_noreturn() static void report_not_ready(Oid relid)
 			 percent >= 0 ? errdetail("Its state is \"%s\": %d%% of its records are loaded.",
 									  kcf_table_state_name(state), percent)
 			 : text[0]    ? errdetail("Its state is \"%s\": %s.", kcf_table_state_name(state), text)
-						  : errdetail("Its state is \"%s\".", kcf_table_state_name(state)),
+			 : state == KCF_TABLE_READY
+				 ? errdetail("Its definition has changed, and it is not loaded anew yet.")
+				 : errdetail("Its state is \"%s\".", kcf_table_state_name(state)),
 			 errhint("%s", hint_for(state))));
 }
 
@@ -350,7 +376,7 @@ is_hopeless(Oid relid)
 
 	if (table == NULL)
 		return created_here(relid);
-	return pg_atomic_read_u32(&table->state) == KCF_TABLE_FULL;
+	return pg_atomic_read_u32(&table->state) == KCF_TABLE_FULL || altered_here(relid, table);
 }
 
 static void
