@@ -16,6 +16,12 @@
 #define TIMEOUT_SCAN_MS 1000
 /* A topic or partition that is not known is asked for again at once, and the answer not waited for. */
 #define NUDGE_MS 1
+/*
+ * Older ones can fail for good when a partition's leader changes while two requests are under way: they take a
+ * record that may have been written for written, and the next one arrives before it. The brokers work off the
+ * requests of a connection one by one in any case.
+ */
+#define ONE_AFTER_THE_OTHER_BEFORE 0x02030000
 
 /* Where neither the user nor properties.c says anything. */
 static const KcfKafkaSetting defaults[] = {
@@ -83,7 +89,7 @@ kcf_kafka_producer_create(const KcfServerOptions *server, int timeout_ms, bool b
 	KcfKafkaClient *client =
 		kcf_kafka_client_create(sizeof(KcfKafkaProducer), "server", server->server_name, server);
 	KcfKafkaProducer *producer = (KcfKafkaProducer *) client;
-	KcfKafkaSetting all[lengthof(fixed) + 3];
+	KcfKafkaSetting all[lengthof(fixed) + 4];
 	int n = lengthof(fixed) - 1;
 	char timeout[12];
 	char transaction_timeout[12];
@@ -92,6 +98,8 @@ kcf_kafka_producer_create(const KcfServerOptions *server, int timeout_ms, bool b
 	client->end = end_producer;
 	producer->wakeup_fd = wakeup_fd;
 	memcpy(all, fixed, sizeof(fixed));
+	if (rd_kafka_version() < ONE_AFTER_THE_OTHER_BEFORE)
+		all[n++] = (KcfKafkaSetting){ "max.in.flight.requests.per.connection", "1" };
 	timeout_ms = Max(timeout_ms - TIMEOUT_SCAN_MS, timeout_ms / 2);
 	timeout_ms = Min(timeout_ms, setting_ms(server, "message.timeout.ms", timeout_ms));
 	if (transactional_id)
@@ -302,6 +310,24 @@ kcf_kafka_send(KcfKafkaProducer *producer, KcfKafkaTopic *topic, const KcfRecord
 	return KCF_SEND_REFUSED;
 }
 
+/* By the library's own word, which the code of an event or a report does not always show. */
+static bool
+has_failed_for_good(KcfKafkaProducer *producer)
+{
+	char text[512];
+	rd_kafka_resp_err_t err;
+
+	if (producer->fatal)
+		return true;
+	err = rd_kafka_fatal_error(producer->client.rk, text, sizeof(text));
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return false;
+	if (!producer->broken)
+		kcf_kafka_fault(&producer->client, &producer->trouble, err, text);
+	producer->broken = producer->fatal = true;
+	return true;
+}
+
 /*
  * An error of the client as a whole. Refused credentials end it, so that nobody is locked out by its trying, and
  * who waits hears of it at once; brokers that are away it goes on looking for.
@@ -311,17 +337,9 @@ take_error(KcfKafkaProducer *producer, const rd_kafka_event_t *event)
 {
 	rd_kafka_resp_err_t err = rd_kafka_event_error(unconstify(rd_kafka_event_t *, event));
 	KcfKafkaFault fault;
-	char text[512];
 
-	if (producer->broken)
+	if (has_failed_for_good(producer) || producer->broken)
 		return;
-	if (err == RD_KAFKA_RESP_ERR__FATAL)
-	{
-		err = rd_kafka_fatal_error(producer->client.rk, text, sizeof(text));
-		kcf_kafka_fault(&producer->client, &producer->trouble, err, text);
-		producer->broken = producer->fatal = true;
-		return;
-	}
 	kcf_kafka_fault(&producer->client, &fault, err,
 					rd_kafka_event_error_string(unconstify(rd_kafka_event_t *, event)));
 	/* that all are down says less than why the last of them is */
@@ -359,10 +377,11 @@ make_report(KcfKafkaProducer *producer, const rd_kafka_message_t *message,
 		producer->worked = true;
 		return;
 	}
-	report->fate = rd_kafka_message_status(message) == RD_KAFKA_MSG_STATUS_NOT_PERSISTED &&
-						   (!producer->fatal || message->err == RD_KAFKA_RESP_ERR__PURGE_QUEUE)
-					   ? KCF_FATE_REFUSED
-					   : KCF_FATE_UNKNOWN;
+	report->fate =
+		rd_kafka_message_status(message) == RD_KAFKA_MSG_STATUS_NOT_PERSISTED &&
+				(!has_failed_for_good(producer) || message->err == RD_KAFKA_RESP_ERR__PURGE_QUEUE)
+			? KCF_FATE_REFUSED
+			: KCF_FATE_UNKNOWN;
 	kcf_kafka_producer_fault(producer, &report->fault, message->err);
 }
 

@@ -45,6 +45,15 @@ sub found
 	return join ' ', grep { /\A\Q$prefix\E/ } map { $_->{key} // '' } committed($kafka, $topic // 'records');
 }
 
+# The same, once it is so: a transaction that Kafka has acknowledged as committed is seen a moment later.
+sub comes
+{
+	my ($expected, $prefix, $topic) = @_;
+
+	eventually(sub { found($prefix, $topic) eq $expected });
+	return found($prefix, $topic);
+}
+
 # The one process of a kind.
 sub pid_of
 {
@@ -108,6 +117,18 @@ $proxy->command('pass');
 is(told_by($session)->{state}, '', 'COMMIT succeeds, though the first answer was lost');
 is(found('again-'), 'again-1 again-2', '... every record once');
 
+# Two are lost on their way, and of what is sent again the first comes to a broker that does not lead the
+# partition any more: the second must not arrive before it.
+$proxy->command('lose', $proxy->PRODUCE);
+my @sessions = at_once($node, "INSERT INTO records VALUES ('moved-1', '1')");
+$proxy->command('met', $proxy->PRODUCE, 1);
+push @sessions, at_once($node, "SET application_name = 'second'; INSERT INTO records VALUES ('moved-2', '1')");
+$node->wait_for('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'second' AND query LIKE 'INSERT%' AND wait_event = 'Extension'");
+$proxy->command('refuse', 6);
+$proxy->command('pass');
+is(join('', map { told_by($_)->{state} } @sessions), '', 'COMMITs succeed, though the leader moved while they were on their way');
+is(found('moved-'), 'moved-1 moved-2', '... every record once');
+
 # --- ROLLBACK, and errors of the statement ----------------------------------------------------------------
 
 $told = told($node, "
@@ -143,7 +164,7 @@ is($told->{state}, '42501', 'no right');
 is(found('refused-') . found('refused-', 'parts') . found('refused-', 'forbidden'), '', '... nothing of any');
 goes_on('refused');
 
-$told = told($node, "BEGIN; INSERT INTO beside VALUES ('some'); INSERT INTO parts VALUES ('some-1', '1', 0), ('some-2', repeat('x', 100000), 1), ('some-3', '1', 0); COMMIT");
+$told = told($node, "BEGIN; INSERT INTO beside VALUES ('some'); INSERT INTO parts VALUES ('some-1', '1', 0), ('some-3', '1', 0), ('some-2', repeat('x', 100000), 1); COMMIT");
 is($told->{state}, '08007', 'some are refused and others taken: 08007');
 like($told->{err}, qr/DETAIL: .*\b2 of 3\b/, '... with their number');
 is(found('some-', 'parts'), 'some-1 some-3', '... which are in the topic');
@@ -157,6 +178,16 @@ is(one('SELECT string_agg(what, $$ $$) FROM beside'), 'again', 'ordinary tables 
 goes_on('servers');
 
 # --- no answer in time ------------------------------------------------------------------------------------------
+
+# The library's client fails for good, which it cannot get over: what it had is unknown, and it is replaced.
+foreach my $delivery (qw(records immediate))
+{
+	$proxy->command('refuse', 45);
+	$told = told($node, "INSERT INTO $delivery VALUES ('order-$delivery', '1')");
+	is($told->{state}, '08007', "the broker has lost count of the records ($delivery): 08007");
+	is(found("order-$delivery"), '', '... and it is not there');
+	goes_on('order');
+}
 
 foreach my $delivery (qw(records immediate))
 {
@@ -277,17 +308,17 @@ foreach my $table (qw(records atomic))
 	my $late = "BEGIN; INSERT INTO beside VALUES ('after'); INSERT INTO $table VALUES ('after-%s', '1'); SET LOCAL kcf_commit.fault = %s; COMMIT";
 	$told = told($node, sprintf $late, 'raise', 'raise');
 	is($told->{state}, 'P0001', "acknowledged, and then the commit fails ($table): its error");
-	is(found('after-raise', $table), 'after-raise', '... but the record is there');
+	is(comes('after-raise', 'after-raise', $table), 'after-raise', '... but the record is there');
 	goes_on('after');
 
 	$told = told_when_cancelled(sprintf($late, 'wait', 'wait'), "application_name = 'the end of the commit'");
 	is($told->{state}, '57014', '... or it is cancelled then');
-	is(found('after-wait', $table), 'after-wait', '... the record is there');
+	is(comes('after-wait', 'after-wait', $table), 'after-wait', '... the record is there');
 
 	$told = told($node, sprintf $late, 'crash', 'crash');
 	is($told->{state}, 'gone', '... or the server crashes: the connection is lost');
 	ok($node->wait_for('postgres', 'SELECT true'), '... it comes back');
-	is(found('after-crash', $table), 'after-crash', '... the record is there');
+	is(comes('after-crash', 'after-crash', $table), 'after-crash', '... the record is there');
 	is(one("SELECT count(*) FROM beside WHERE what = 'after'"), '0', '... while ordinary tables are rolled back');
 	ok($node->catch_up('postgres', $table, $kafka), '... and the table');
 	is(one("SELECT string_agg(key, ' ' ORDER BY key) FROM $table WHERE key LIKE 'after-%'"), 'after-crash after-raise after-wait', '... has what the topic has');
@@ -321,7 +352,7 @@ foreach my $how (qw(mute lose))
 	$proxy->command('pass');
 	is(told($node, "INSERT INTO atomic VALUES ('then-$how', '1')")->{state}, '', '... the next one succeeds');
 	is(found("$how-", 'atomic') . found("$how-", 'more'), '', '... nothing is seen of the first');
-	ok(eventually(sub { found("then-$how", 'atomic') eq "then-$how" }), '... and all of the next, once the first has been ended');
+	is(comes("then-$how", "then-$how", 'atomic'), "then-$how", '... and all of the next, once the first has been ended');
 	is(found("$how-", 'atomic') . found("$how-", 'more'), '', '... of which nothing is seen then');
 }
 
@@ -333,6 +364,7 @@ foreach my $how (qw(mute lose))
 	is($told->{state}, '08007', "atomic: no answer to Kafka's commit ($how): 08007");
 	$proxy->command('pass');
 	is(told($node, "BEGIN; INSERT INTO atomic VALUES ('later-$how', '1'); INSERT INTO more VALUES ('later-$how', '1'); COMMIT")->{state}, '', '... the next one succeeds');
+	is(comes("later-$how", "later-$how", $_), "later-$how", "... and is seen in $_") foreach qw(atomic more);
 	my $expected = $how eq 'mute' ? "end-$how-1 end-$how-2" : ' ';
 	is(found("end-$how", 'atomic') . ' ' . found("end-$how", 'more'), $expected, $how eq 'mute' ? '... all of it is there' : '... nothing of it is there');
 	is(one("SELECT count(*) FROM beside WHERE what = 'unknown'"), '0', '... while ordinary tables are rolled back');
@@ -360,16 +392,18 @@ is(told($node, "INSERT INTO atomic VALUES ('heir-2', '1'); SELECT key FROM atomi
 is(found('orphan-2', 'atomic'), '', '... nothing of the first');
 
 # More at once than there are transactional ids: they wait in line.
-my @sessions = at_once(
+@sessions = at_once(
 	$node,
 	map {
 		my $n = $_;
 		join '', map { "BEGIN; INSERT INTO atomic VALUES ('line-$n-$_-a', '1'), ('line-$n-$_-b', '2'); INSERT INTO more VALUES ('line-$n-$_-c', '3'); COMMIT;" } 1 .. 5
 	} 1 .. 12);
 is(join('', map { told_by($_)->{state} } @sessions), '', 'twelve sessions, five atomic transactions each, at once');
-my @a = split / /, found('line-', 'atomic');
-my @c = split / /, found('line-', 'more');
-is(@a . ' ' . @c, '120 60', '... all of them are there');
+foreach my $expected ([ 'atomic', 120 ], [ 'more', 60 ])
+{
+	my ($topic, $n) = @$expected;
+	ok(eventually(sub { split(/ /, found('line-', $topic)) == $n }), "... all $n records of $topic are there");
+}
 is(one('SELECT count(*) FROM (SELECT key FROM atomic UNION ALL SELECT key FROM more) x WHERE key LIKE $$line-%$$'), '180', '... and read by whoever comes then')
   if $node->catch_up('postgres', 'atomic', $kafka) && $node->catch_up('postgres', 'more', $kafka);
 
