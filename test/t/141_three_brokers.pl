@@ -9,5 +9,5 @@ use lib "$FindBin::RealBin/../perl";
 use KafkaCache::Brokers;
 use Test::More;
 
-lose_brokers(inserts => 5000, sessions => 8);
+lose_brokers(inserts => 4000, sessions => 8);
 done_testing();
