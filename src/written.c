@@ -14,6 +14,7 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 /* Partitions for which there is room though nothing is known of them yet. */
 #define PARTITIONS_AT_LEAST 64
@@ -24,6 +25,13 @@ typedef struct Id
 	uint64 relid; /* without padding */
 } Id;
 
+/* The last record of ours in a partition. */
+typedef struct Last
+{
+	int64 offset; /* -1: none */
+	int64 before; /* what the table had read when it was sent ends here */
+} Last;
+
 typedef struct Written
 {
 	Id id;
@@ -32,8 +40,11 @@ typedef struct Written
 	bool given_up; /* not to be waited for by those who do not read it */
 	uint64 since;  /* when the first record was noted that had not been passed */
 	uint64 passed; /* when all of it was seen to be passed; 0: not yet */
+	bool anew;     /* the topic is another one than the table has read: it has to be loaded again */
+	uint32 reload; /* ... by the load that was asked for as the so manieth */
+	TimestampTz anew_at;
 	int n;
-	int64 *offsets; /* [n] by partition, the last record of ours; -1: none */
+	Last *last; /* [n] by partition */
 } Written;
 
 bool kcf_written_any = false;
@@ -60,8 +71,8 @@ drop(Written *written)
 {
 	Id id = written->id;
 
-	if (written->offsets)
-		pfree(written->offsets);
+	if (written->last)
+		pfree(written->last);
 	hash_search(all_written, &id, HASH_REMOVE, NULL);
 }
 
@@ -69,23 +80,39 @@ drop(Written *written)
 static bool
 grow(Written *written, int n, int flags)
 {
-	int64 *offsets;
+	Last *last;
 
 	if (n <= written->n)
 		return true;
-	offsets = MemoryContextAllocExtended(TopMemoryContext, n * sizeof(int64), flags);
-	if (offsets == NULL)
+	last = MemoryContextAllocExtended(TopMemoryContext, n * sizeof(Last), flags);
+	if (last == NULL)
 		return false;
 	for (int i = 0; i < n; i++)
-		offsets[i] = i < written->n ? written->offsets[i] : -1;
-	if (written->offsets)
-		pfree(written->offsets);
-	written->offsets = offsets;
+		last[i] = i < written->n ? written->last[i] : (Last){ .offset = -1 };
+	if (written->last)
+		pfree(written->last);
+	written->last = last;
 	written->n = n;
 	return true;
 }
 
 /* ---- writing ---- */
+
+/* Where the table is, as far as that is known of this topic. */
+static void
+note_positions(Written *written)
+{
+	KcfTable *table = kcf_table_find(MyDatabaseId, (Oid) written->id.relid);
+	int n = 0;
+
+	LWLockAcquire(kcf_registry_lock, LW_SHARED);
+	if (table && topic_hash(table->topic) == written->id.topic && kcf_table_shows_followed(table))
+		n = table->followed.n;
+	for (int i = 0; i < written->n; i++)
+		written->last[i].before =
+			i < n ? (int64) pg_atomic_read_u64(&table->followed.array[i].next) : 0;
+	LWLockRelease(kcf_registry_lock);
+}
 
 static void
 make_room(Oid relid, uint64 topic, int npartitions)
@@ -107,6 +134,36 @@ make_room(Oid relid, uint64 topic, int npartitions)
 		written->id = id;
 	}
 	(void) grow(written, Max(npartitions, PARTITIONS_AT_LEAST), 0);
+	note_positions(written);
+}
+
+/*
+ * A record got an offset that the table had passed before it was sent: the topic was deleted and created again. The
+ * consumer may not know of it yet, and what it serves is another topic's.
+ */
+static void
+note_anew(Written *written)
+{
+	KcfTable *table = kcf_table_find(MyDatabaseId, (Oid) written->id.relid);
+
+	for (int i = 0; i < written->n; i++)
+		written->last[i].offset = -1;
+	if (table == NULL)
+		return;
+	written->anew = true;
+	written->anew_at = GetCurrentTimestamp();
+	written->reload = pg_atomic_add_fetch_u32(&table->reload_wanted, 1);
+	kcf_database_wake(MyDatabaseId);
+}
+
+/* Has the table been loaded again since? The consumer counts a load as done when it begins it. */
+static bool
+is_loaded_anew(const Written *written, KcfTable *table)
+{
+	return table->loading == NULL &&
+		   (TimestampTz) pg_atomic_read_u64(&table->loaded_at) > written->anew_at &&
+		   (pg_atomic_read_u32(&table->reload_wanted) < written->reload ||
+			*(const volatile uint32 *) &table->reload_done >= written->reload);
 }
 
 /* Gone, or of another server: topics of the same name there are others. */
@@ -178,7 +235,13 @@ kcf_written_note(const KcfWrittenTables *tables, int32 partition, int64 offset)
 		written->given_up = false;
 		/* The topic may have got more partitions since there was room made. */
 		if (partition < written->n || grow(written, partition + 1, MCXT_ALLOC_NO_OOM))
-			written->offsets[partition] = Max(written->offsets[partition], offset);
+		{
+			Last *last = &written->last[partition];
+
+			if (offset < last->before)
+				note_anew(written);
+			last->offset = Max(last->offset, offset);
+		}
 		else
 			written->lost = true;
 	}
@@ -198,13 +261,13 @@ is_behind(const Written *written, int32 *partition, int64 *offset, int64 *positi
 	if (table == NULL || written->lost)
 		return true;
 	LWLockAcquire(kcf_registry_lock, LW_SHARED);
-	behind = !kcf_table_shows_followed(table);
+	behind = !kcf_table_shows_followed(table) || (written->anew && !is_loaded_anew(written, table));
 	for (int i = 0; i < written->n && !behind; i++)
 	{
-		if (written->offsets[i] < 0)
+		if (written->last[i].offset < 0)
 			continue;
 		*partition = i;
-		*offset = written->offsets[i];
+		*offset = written->last[i].offset;
 		*position = i < table->followed.n
 						? (int64) pg_atomic_read_u64(&table->followed.array[i].next) - 1
 						: -1;
@@ -224,6 +287,7 @@ look(Written *written)
 	if (written->passed == 0 && !is_behind(written, &partition, &offset, &position))
 	{
 		written->passed = ++kcf_written_now;
+		written->anew = false;
 		/* What is read next was published before its position was shown. */
 		pg_read_barrier();
 	}

@@ -135,6 +135,19 @@ is(ask("INSERT INTO raw VALUES ('bad', 'no document'); SELECT count(*) FROM type
 is(run("SELECT errors FROM kafka_cache.tables WHERE relation = 'typed'::regclass"), '1', '... and was');
 is(ask(q{INSERT INTO raw VALUES ('good', '{"n": 5}'); SELECT n FROM typed}), '5', '... as is one that is not');
 
+# A topic that is deleted and created again: what the table has of the first is not taken for what is written to the second.
+$kafka->topic('remade', 1);
+cache('remade', 'remade', 'text');
+is(ask("INSERT INTO remade SELECT 'k' || i, 'first' FROM generate_series(1, 9) i; SELECT count(*) FROM remade"), '9', 'a topic');
+asleep(sub {
+	$kafka->delete_topic('remade');
+	$kafka->topic('remade', 1);
+	is(ask("SET kafka_cache.wait_timeout = 300; INSERT INTO remade VALUES ('k1', 'second'); SELECT value FROM remade WHERE key = 'k1'"), '55000',
+		'... that is made anew: its first contents are not shown to who has written to it');
+});
+is(ask("RESET kafka_cache.wait_timeout; SELECT key, value, _offset FROM remade"), 'k1|second|0', '... who waits until the table has the second');
+is(ask("INSERT INTO remade VALUES ('k2', 'second'); SELECT count(*) FROM remade"), '2', '... and then no longer than for any');
+
 # --- other sessions ------------------------------------------------------------------------------------
 
 my $position;
