@@ -54,6 +54,7 @@ static struct
 {
 	KcfPending *log; /* NULL: nothing was written */
 	bool closed;     /* sent, or about to be: nothing may be added any more */
+	uint64 sent;     /* records: acknowledged, while the transaction may still fail */
 	Mark *marks;
 	int nmarks;
 	int capacity;
@@ -514,9 +515,21 @@ forget_log(void)
 	memset(&xact, 0, sizeof(xact));
 }
 
+static uint64
+count_records(const KcfPending *log)
+{
+	uint64 count = 0;
+
+	for (int i = 0; i < log->ntargets; i++)
+		count += log->targets[i].records;
+	return count;
+}
+
 static void
 at_xact_end(XactEvent event, void *arg)
 {
+	uint64 sent;
+
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
@@ -529,6 +542,7 @@ at_xact_end(XactEvent event, void *arg)
 				if (IsolationIsSerializable())
 					PreCommit_CheckForSerializationFailure();
 				kcf_pending_flush(xact.log, NULL);
+				xact.sent = count_records(xact.log);
 			}
 			reset_log(xact.log);
 			break;
@@ -544,6 +558,15 @@ at_xact_end(XactEvent event, void *arg)
 				reset_log(xact.log);
 			break;
 		case XACT_EVENT_ABORT:
+			sent = xact.sent;
+			forget_log();
+			if (sent > 0)
+				ereport(WARNING,
+						(errmsg("what the transaction wrote to Kafka stays, though it has failed"),
+						 errdetail_plural("%llu record had been acknowledged before it failed.",
+										  "%llu records had been acknowledged before it failed.",
+										  sent, (unsigned long long) sent)));
+			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
 			forget_log();

@@ -308,6 +308,7 @@ foreach my $table (qw(records atomic))
 	my $late = "BEGIN; INSERT INTO beside VALUES ('after'); INSERT INTO $table VALUES ('after-%s', '1'); SET LOCAL kcf_commit.fault = %s; COMMIT";
 	$told = told($node, sprintf $late, 'raise', 'raise');
 	is($told->{state}, 'P0001', "acknowledged, and then the commit fails ($table): its error");
+	like($told->{err}, qr/WARNING:  01000: what the transaction wrote to Kafka stays.*\n.*1 record had been acknowledged/, '... and a warning');
 	is(comes('after-raise', 'after-raise', $table), 'after-raise', '... but the record is there');
 	goes_on('after');
 
