@@ -78,6 +78,8 @@ sub _run
 			$answer = 'lost';
 		}
 	}
+	# psql has no SQLSTATE for a connection that is lost.
+	$answer = 'lost' if $answer eq '';
 	$self->_disconnect if $answer !~ /\A\w{5}\z/ || $answer eq 'hangs';
 	return wantarray ? ($answer, split /\n/, $self->{lines} // '') : $answer;
 }
