@@ -258,9 +258,10 @@ sub ask
 
 	KafkaCache::Cluster::eventually(
 		sub {
-			my ($status, $out, $err) = $self->{node}->psql('postgres', $query, on_error_die => 0);
+			# psql may be gone before it has read the query: that raises an exception here.
+			my ($status, $out, $err) = eval { $self->{node}->psql('postgres', $query, on_error_die => 0) };
 			$answer = $out if defined $status && $status == 0;
-			note($err) if !defined $answer;
+			note($err // $@) if !defined $answer;
 			return defined $answer;
 		}) or BAIL_OUT('the server does not answer any more');
 	return $answer;
