@@ -40,7 +40,9 @@
 
 #define BACKOFF_MIN_MS 1000
 #define BACKOFF_MAX_MS 60000
-#define NO_SLOT_MS 50    /* the postmaster tells of an end a moment before it frees the slot */
+#define NO_SLOT_MS 50 /* the postmaster tells of an end a moment before it frees the slot */
+#define LINGER_MS                                                                                  \
+	250 /* who has left its database may take so long to end; then it is not waited for */
 #define HEALTHY_MS 60000 /* who lived so long starts at the beginning of the back-off again */
 #define STANDBY_LOOK_MS 60000
 #define LOG_INTERVAL_MS 60000
@@ -54,6 +56,7 @@ typedef struct Child
 	Oid dboid;                      /* it was started for */
 	BackgroundWorkerHandle *handle; /* NULL: none, or not ours */
 	bool running;                   /* as of our last look */
+	TimestampTz left_at;            /* seen to have left while its process is still there; 0: no */
 } Child;
 
 /* A database that was visited in vain. */
@@ -282,6 +285,7 @@ start_worker(int slot, int k)
 		children[slot][k].handle = NULL;
 	children[slot][k].dboid = dboid;
 	children[slot][k].running = started;
+	children[slot][k].left_at = 0;
 	return started;
 }
 
@@ -332,10 +336,35 @@ note_end(KcfDatabase *db, int k, TimestampTz now)
 	strlcpy(worker->state, "backoff", sizeof(worker->state));
 }
 
-/* Who has ended since? */
-static void
+/* Until the earlier of two; -1: none. */
+static long
+sooner(long a, long b)
+{
+	return a < 0 ? b : b < 0 ? a : Min(a, b);
+}
+
+/*
+ * Has it left its database, though its process has not ended? Clients that wait for brokers can hold that up for
+ * seconds, which is nobody's concern any more. Returns the milliseconds after which it is: then 0.
+ */
+static long
+lingers(const KcfDatabase *db, int k, Child *child, TimestampTz now)
+{
+	const KcfWorker *worker = &db->workers[k];
+
+	if (db->dboid != child->dboid || worker->pid != 0 || worker->left == KCF_LEFT_UNKNOWN)
+		return -1;
+	if (child->left_at == 0)
+		child->left_at = now;
+	return ms_until(TimestampTzPlusMilliseconds(child->left_at, LINGER_MS), now);
+}
+
+/* Who has ended since? Returns the milliseconds until another look is due, -1: none. */
+static long
 reap(TimestampTz now)
 {
+	long wait = -1;
+
 	for (int slot = 0; slot < KCF_MAX_DATABASES; slot++)
 	{
 		KcfDatabase *db = kcf_database(slot);
@@ -350,7 +379,15 @@ reap(TimestampTz now)
 				BgwHandleStatus status = GetBackgroundWorkerPid(child->handle, &pid);
 
 				if (status == BGWH_STARTED || status == BGWH_NOT_YET_STARTED)
-					continue;
+				{
+					long ms = lingers(db, k, child, now);
+
+					if (ms != 0)
+					{
+						wait = sooner(wait, ms);
+						continue;
+					}
+				}
 				pfree(child->handle);
 				child->handle = NULL;
 			}
@@ -370,6 +407,7 @@ reap(TimestampTz now)
 			LWLockRelease(kcf_registry_lock);
 		}
 	}
+	return wait;
 }
 
 /* A first consumer from its start until it stays, or has gone because there is nothing for it. */
@@ -431,13 +469,6 @@ start_or_wait(int slot, int k, bool modest, TimestampTz now)
 					  errhint("Increase \"max_worker_processes\".")));
 	}
 	return ms;
-}
-
-/* Until the earlier of two; -1: none. */
-static long
-sooner(long a, long b)
-{
-	return a < 0 ? b : b < 0 ? a : Min(a, b);
 }
 
 /* Under the exclusive lock: should this worker of a database that is not withdrawn run? */
@@ -606,9 +637,7 @@ kcf_launcher_main(Datum arg)
 		bool standby = RecoveryInProgress();
 		bool again = standby && TimestampDifferenceExceeds(last_look, now, STANDBY_LOOK_MS);
 		bool visit_all = take_visits();
-		long wait;
-
-		reap(now);
+		long wait = reap(now);
 
 		if (looks != looked || again || visit_all || look_again ||
 			strcmp(databases, kcf_guc_databases) != 0)
@@ -621,7 +650,7 @@ kcf_launcher_main(Datum arg)
 			looked = looks;
 			last_look = now;
 		}
-		wait = tend_workers();
+		wait = sooner(wait, tend_workers());
 		if (still_read)
 			wait = sooner(wait, STILL_READ_MS);
 		if (standby)
