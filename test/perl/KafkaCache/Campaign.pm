@@ -189,7 +189,14 @@ sub _write
 	{
 		my ($table, $written) = @{ $fates[0] };
 		my ($answer, @lines) = $self->_run("SELECT value FROM $table WHERE key = '$written'");
-		$fates[0][2] = 'not read' if $answer eq '00000' && ($lines[0] // '') ne "value of $written";
+		if ($answer eq '00000' && "@lines" ne "value of $written")
+		{
+			# What is known of it then.
+			my (undef, @later) = $self->_run(
+				"SELECT now(), kafka_cache.position('$table'), (SELECT value FROM $table WHERE key = '$written'),
+					t.* FROM kafka_cache.tables t WHERE relation = '$table'::regclass") if $self->{pid};
+			$fates[0][2] = "not read: '@lines', and then '@later'";
+		}
 	}
 	return @fates;
 }
