@@ -109,10 +109,13 @@ foreach (@sessions)
 	$node->wait_for('postgres', "SELECT reloads FROM kafka_cache.tables WHERE relation = 'c'::regclass", ++$before);
 }
 is(open_cursor(), 'good', 'a row is read');
+my $opened = $node->safe_psql('postgres', 'SELECT clock_timestamp()');
 $node->safe_psql('postgres', "SELECT kafka_cache.reload('c')");
 $node->wait_for('postgres', "SELECT message LIKE '%until older contents are not read any more' FROM kafka_cache.tables WHERE relation = 'c'::regclass");
 is(reloads(), $before, 'another reload waits, and says so');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM c'), 100, '... while what there is serves');
+# All of them are old enough then.
+$node->wait_for('postgres', "SELECT clock_timestamp() > timestamptz '$opened' + '1 s'");
 $node->safe_psql('postgres', "ALTER SYSTEM SET kafka_cache.max_pin_age = '1s'");
 $node->reload;
 $node->wait_for('postgres', "SELECT reloads FROM kafka_cache.tables WHERE relation = 'c'::regclass", ++$before);

@@ -115,7 +115,7 @@ $proxy->command('mute', $proxy->PRODUCE);
 $proxy->command('met', $proxy->PRODUCE, 1);
 $proxy->command('pass');
 is(told_by($session)->{state}, '', 'COMMIT succeeds, though the first answer was lost');
-is(found('again-'), 'again-1 again-2', '... every record once');
+is(comes('again-1 again-2', 'again-'), 'again-1 again-2', '... every record once');
 
 # Two are lost on their way, and of what is sent again the first comes to a broker that does not lead the
 # partition any more: the second must not arrive before it.
@@ -127,7 +127,7 @@ $node->wait_for('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE app
 $proxy->command('refuse', 6);
 $proxy->command('pass');
 is(join('', map { told_by($_)->{state} } @sessions), '', 'COMMITs succeed, though the leader moved while they were on their way');
-is(found('moved-'), 'moved-1 moved-2', '... every record once');
+is(comes('moved-1 moved-2', 'moved-'), 'moved-1 moved-2', '... every record once');
 
 # --- ROLLBACK, and errors of the statement ----------------------------------------------------------------
 
@@ -139,7 +139,7 @@ DO \$\$BEGIN INSERT INTO records VALUES ('kept-3', '1'); BEGIN INSERT INTO recor
 EXCEPTION WHEN division_by_zero THEN INSERT INTO records VALUES ('kept-4', '1'); END; END\$\$");
 is($told->{state}, '', 'rolling back');
 is(found('back-'), '', '... nothing of it is sent');
-is(found('kept-'), 'kept-1 kept-2 kept-3 kept-4', '... and all of the rest');
+is(comes('kept-1 kept-2 kept-3 kept-4', 'kept-'), 'kept-1 kept-2 kept-3 kept-4', '... and all of the rest');
 is(told($node, "BEGIN; INSERT INTO records VALUES ('back-5', '1'); SELECT 1 / 0; COMMIT")->{state}, '22012', 'an error before COMMIT');
 is(told($node, "INSERT INTO records VALUES ('back-6', '1'), ('back-7', 'bad')")->{state}, '23514', 'a constraint');
 is(told($node, "INSERT INTO records VALUES ('back-8', '1'), (NULL, '2')")->{state}, '23502', 'a NULL key');
@@ -167,13 +167,13 @@ goes_on('refused');
 $told = told($node, "BEGIN; INSERT INTO beside VALUES ('some'); INSERT INTO parts VALUES ('some-1', '1', 0), ('some-3', '1', 0), ('some-2', repeat('x', 100000), 1); COMMIT");
 is($told->{state}, '08007', 'some are refused and others taken: 08007');
 like($told->{err}, qr/DETAIL: .*\b2 of 3\b/, '... with their number');
-is(found('some-', 'parts'), 'some-1 some-3', '... which are in the topic');
+is(comes('some-1 some-3', 'some-', 'parts'), 'some-1 some-3', '... which are in the topic');
 
 # Two servers in one transaction: the first is told before the second can fail.
 $told = told($node, "$soon BEGIN; INSERT INTO beside VALUES ('servers'); INSERT INTO records VALUES ('servers-1', '1'); INSERT INTO nowhere VALUES ('x', '1'); COMMIT");
 is($told->{state}, '08007', 'two servers, one of which cannot be reached: 08007');
 like($told->{err}, qr/DETAIL: .*\b1 of 2\b/, '... with what was written');
-is(found('servers-'), 'servers-1', '... which is in the topic');
+is(comes('servers-1', 'servers-'), 'servers-1', '... which is in the topic');
 is(one('SELECT string_agg(what, $$ $$) FROM beside'), 'again', 'ordinary tables have nothing of those that failed');
 goes_on('servers');
 
@@ -195,7 +195,7 @@ foreach my $delivery (qw(records immediate))
 	$told = told($node, "$soon INSERT INTO $delivery VALUES ('mute-$delivery', '1')");
 	is($told->{state}, '08007', "taken, and no answer in time ($delivery): 08007");
 	$proxy->command('pass');
-	is(found("mute-$delivery"), "mute-$delivery", '... and it is there');
+	is(comes("mute-$delivery", "mute-$delivery"), "mute-$delivery", '... and it is there');
 	goes_on('mute');
 
 	$proxy->command('lose', $proxy->PRODUCE);
@@ -241,7 +241,7 @@ foreach my $table (qw(records immediate))
 	$told = told_by($session);
 	is($told->{state}, '08007', "cancelled while it is on its way ($table): 08007");
 	$proxy->command('pass');
-	is(found("late-$table"), "late-$table", '... and it is there');
+	is(comes("late-$table", "late-$table"), "late-$table", '... and it is there');
 	is(one("SELECT count(*) FROM beside WHERE what = 'late'"), '0', '... while ordinary tables are rolled back');
 	goes_on('late');
 }
@@ -273,7 +273,7 @@ $proxy->command('met', $proxy->PRODUCE, 1);
 one('SELECT pg_terminate_backend(' . pid_of('producer') . ')');
 is(told_by($session)->{state}, '08007', 'the producer ends while records are on their way: 08007, at once');
 $proxy->command('pass');
-is(found('widow-1'), 'widow-1', '... and it is there');
+is(comes('widow-1', 'widow-1'), 'widow-1', '... and it is there');
 goes_on('widow');
 
 $proxy->command('mute', $proxy->PRODUCE);
@@ -282,7 +282,7 @@ $proxy->command('met', $proxy->PRODUCE, 1);
 one("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ended'");
 like(told_by($session)->{state}, qr/^(57P01|gone)$/, 'the session ends while records are on their way: the connection is lost');
 $proxy->command('pass');
-is(found('ended-1'), 'ended-1', '... and it is there');
+is(comes('ended-1', 'ended-1'), 'ended-1', '... and it is there');
 goes_on('ended');
 
 # As does the whole server, by kill -9 of any of its processes.
@@ -296,7 +296,7 @@ foreach my $who (qw(producer backend))
 	is(told_by($session)->{state}, 'gone', "kill -9 of the $who: the connection is lost");
 	$proxy->command('pass');
 	ok($node->wait_for('postgres', 'SELECT true'), '... the server comes back');
-	is(found("crash-$who"), "crash-$who", '... and it is there');
+	is(comes("crash-$who", "crash-$who"), "crash-$who", '... and it is there');
 	is(one("SELECT count(*) FROM beside WHERE what = 'crash'"), '0', '... while ordinary tables are rolled back');
 	goes_on('crash');
 }
@@ -329,12 +329,12 @@ foreach my $table (qw(records atomic))
 
 $told = told($node, "BEGIN; INSERT INTO beside VALUES ('immediate'); INSERT INTO immediate VALUES ('sent-1', '1'), ('sent-2', '2'); ROLLBACK; SELECT count(*) FROM immediate WHERE key LIKE 'sent-%'");
 is("$told->{state} $told->{out}", ' 2', 'immediate: ROLLBACK after the statement, whose rows are there');
-is(found('sent-'), 'sent-1 sent-2', '... in the topic');
+is(comes('sent-1 sent-2', 'sent-'), 'sent-1 sent-2', '... in the topic');
 is(one("SELECT count(*) FROM beside WHERE what = 'immediate'"), '0', '... while ordinary tables are rolled back');
 is(told($node, "INSERT INTO immediate VALUES ('row-1', '1'), ('row-2', 'bad')")->{state}, '23514', 'immediate: a statement fails at a row');
 is(found('row-'), '', '... nothing is sent');
 is(told($node, "INSERT INTO immediate VALUES ('each-1', '1'), ('each-2', 'bad') RETURNING _offset")->{state}, '23514', '... with RETURNING');
-is(found('each-'), 'each-1', '... the rows before it are');
+is(comes('each-1', 'each-'), 'each-1', '... the rows before it are');
 
 # --- atomic -------------------------------------------------------------------------------------------------------------------
 
@@ -415,7 +415,7 @@ kill 'STOP', $consumer;
 $told = told($node, "SET kafka_cache.wait_timeout = '300ms'; INSERT INTO records VALUES ('slow-1', 'new'); SELECT value FROM records WHERE key = 'slow-1'");
 is($told->{state}, '55000', 'the table has not caught up with what the session has written: 55000');
 kill 'CONT', $consumer;
-is(found('slow-1'), 'slow-1', '... it is there');
+is(comes('slow-1', 'slow-1'), 'slow-1', '... it is there');
 ok($node->catch_up('postgres', 'records', $kafka), '... and read');
 is(one("SELECT value FROM records WHERE key = 'slow-1'"), 'new', '... later');
 
