@@ -277,6 +277,7 @@ void
 kcf_consumer_drop_leftovers(void)
 {
 	bool withdrawn = false;
+	bool crowded = kcf_table_count() >= kcf_guc_max_tables;
 	KcfSeq min_pinned;
 
 	for (int i = 0; i < kcf_guc_max_tables; i++)
@@ -304,7 +305,13 @@ kcf_consumer_drop_leftovers(void)
 		if (kcf_table_sweep(shared, min_pinned))
 			kcf_consumer.leftovers = true;
 		else
+		{
 			kcf_table_drop(shared);
+			/* Whoever has found no place for a table, maybe we ourselves a moment ago, looks again. */
+			if (crowded)
+				kcf_database_ddl(MyDatabaseId);
+			crowded = false;
+		}
 	}
 }
 
