@@ -8,5 +8,5 @@ use lib "$FindBin::RealBin/../perl";
 use KafkaCache::Campaign;
 use Test::More;
 
-campaign(battlefield(), moments => 200, orderly => 1);
+campaign(battlefield(), moments => 200);
 done_testing();
