@@ -68,9 +68,10 @@ struct KcfKafkaProducer
 	KcfKafkaTopic *topics;
 	int64 outstanding;
 	bool broken;
-	bool fatal;            /* and so by the library's own word */
-	bool worked;           /* something was delivered */
-	KcfKafkaFault trouble; /* of the client as a whole, since something was delivered last */
+	bool fatal;               /* and so by the library's own word */
+	bool worked;              /* something was delivered */
+	KcfKafkaFault trouble;    /* of the client as a whole, since something was delivered last */
+	pg_atomic_uint64 left_at; /* when a request with records went out last, by now_us(); 0: never */
 
 	/* A step of a transaction: kafka_transaction.c */
 	int wakeup_fd;

@@ -6,6 +6,8 @@
 
 #include "kafka_producer.h"
 
+#include <time.h>
+
 #include "kafka_internal.h"
 
 #include "utils/memutils.h"
@@ -49,6 +51,53 @@ static const KcfKafkaSetting fixed[] = {
 	{ "partitioner", "murmur2_random" },
 	{ NULL },
 };
+
+/* A request with records, in Kafka's protocol. */
+#define PRODUCE_REQUEST 0
+
+/* ---- what has left ------------------------------------------------------------------------- */
+
+static uint64
+now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* In a thread of the library's, behind the last byte of a request. */
+static rd_kafka_resp_err_t
+note_request(rd_kafka_t *rk, int socket, const char *broker_name, int32_t broker, int16_t api,
+			 int16_t version, int32_t correlation, size_t size, void *opaque)
+{
+	KcfKafkaProducer *producer = opaque;
+
+	if (api == PRODUCE_REQUEST)
+		pg_atomic_write_u64(&producer->left_at, now_us());
+	return RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+static rd_kafka_resp_err_t
+note_requests(rd_kafka_t *rk, const rd_kafka_conf_t *conf, void *opaque, char *text, size_t size)
+{
+	return rd_kafka_interceptor_add_on_request_sent(rk, "records that left", note_request, opaque);
+}
+
+/*
+ * Has none of the client's records left since this one came? The library's own word is not enough: it takes a
+ * record for unwritten that was answered with "not the leader", which is also what a broker says that has written
+ * it and lost its place before it could answer.
+ */
+static bool
+has_stayed(const KcfKafkaProducer *producer, const rd_kafka_message_t *message)
+{
+	uint64 now = now_us();
+	int64 age = rd_kafka_message_latency(message);
+
+	return age >= 0 &&
+		   pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &producer->left_at)) + age < now;
+}
 
 /* ---- life ---------------------------------------------------------------------------------- */
 
@@ -115,11 +164,15 @@ kcf_kafka_producer_create(const KcfServerOptions *server, int timeout_ms, bool b
 	all[n++] = (KcfKafkaSetting){ "message.timeout.ms", timeout };
 	all[n] = (KcfKafkaSetting){ NULL };
 
+	pg_atomic_init_u64(&producer->left_at, 0);
 	conf = kcf_kafka_configure(client, server, RD_KAFKA_PRODUCER, bulk ? bulk_defaults : defaults,
 							   all, fault);
 	if (conf)
+	{
 		rd_kafka_conf_set_events(conf,
 								 RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);
+		rd_kafka_conf_interceptor_add_on_new(conf, "records that left", note_requests, producer);
+	}
 	if (conf == NULL || !kcf_kafka_client_start(client, RD_KAFKA_PRODUCER, conf, wakeup_fd, fault))
 	{
 		end_producer(client);
@@ -352,9 +405,21 @@ take_error(KcfKafkaProducer *producer, const rd_kafka_event_t *event)
 }
 
 /*
- * The library knows whether a record can have reached a broker. After a fatal error it may have lost count: then
- * only what never left its queue is certain.
- *
+ * Is it certain that the record is not in the log? If a broker refused it, yes, unless the library has failed for
+ * good and may have lost count; errors of the library's own, of which a time-out is one, say nothing of what
+ * happened to the record before: there it must never have left.
+ */
+static bool
+is_refused(KcfKafkaProducer *producer, const rd_kafka_message_t *message)
+{
+	if (rd_kafka_message_status(message) != RD_KAFKA_MSG_STATUS_NOT_PERSISTED)
+		return false;
+	if (message->err > RD_KAFKA_RESP_ERR_NO_ERROR)
+		return !has_failed_for_good(producer);
+	return has_stayed(producer, message);
+}
+
+/*
  * (The text of a failed record's error is not asked for: where there is a payload, it would be that.)
  */
 static void
@@ -377,11 +442,7 @@ make_report(KcfKafkaProducer *producer, const rd_kafka_message_t *message,
 		producer->worked = true;
 		return;
 	}
-	report->fate =
-		rd_kafka_message_status(message) == RD_KAFKA_MSG_STATUS_NOT_PERSISTED &&
-				(!has_failed_for_good(producer) || message->err == RD_KAFKA_RESP_ERR__PURGE_QUEUE)
-			? KCF_FATE_REFUSED
-			: KCF_FATE_UNKNOWN;
+	report->fate = is_refused(producer, message) ? KCF_FATE_REFUSED : KCF_FATE_UNKNOWN;
 	kcf_kafka_producer_fault(producer, &report->fault, message->err);
 }
 

@@ -204,6 +204,15 @@ foreach my $delivery (qw(records immediate))
 	$proxy->command('pass');
 	is(found("lost-$delivery"), '', '... and it is not there');
 	goes_on('lost');
+
+	# A broker that has written a record and loses its place as leader before it has answered says only that it
+	# does not lead: "not the leader" does not mean "not written".
+	$proxy->command('depose', 6);
+	$told = told($node, "$soon INSERT INTO $delivery VALUES ('deposed-$delivery', '1')");
+	is($told->{state}, '08007', "written by a leader that was deposed ($delivery): 08007");
+	$proxy->command('pass');
+	is(comes("deposed-$delivery", "deposed-$delivery"), "deposed-$delivery", '... and it is there');
+	goes_on('deposed');
 }
 
 # --- cancelled ------------------------------------------------------------------------------------------------------
