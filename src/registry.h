@@ -65,6 +65,10 @@ typedef struct KcfPartition
 	pg_atomic_uint64 target; /* end at the start of this load; PG_UINT64_MAX: not yet known */
 	pg_atomic_uint64 high;   /* high watermark, as far as known; PG_UINT64_MAX: not yet */
 	pg_atomic_uint64 start;  /* where this load began: progress is counted from here */
+	pg_atomic_uint64
+		complete_from; /* deletions before this offset may be forgotten, or were never seen */
+	pg_atomic_uint64
+		announced; /* the offset after the last one that listeners were told of, or needed not be */
 } KcfPartition;
 
 typedef struct KcfPartitions

@@ -349,6 +349,8 @@ kcf_table_set_partitions(KcfTable *table, KcfPartitions *partitions, int n)
 		pg_atomic_init_u64(&p->target, PG_UINT64_MAX);
 		pg_atomic_init_u64(&p->high, PG_UINT64_MAX);
 		pg_atomic_init_u64(&p->start, 0);
+		pg_atomic_init_u64(&p->complete_from, 0);
+		pg_atomic_init_u64(&p->announced, 0);
 	}
 	partitions->n = n;
 	LWLockRelease(kcf_registry_lock);
