@@ -16,7 +16,7 @@ is($node->safe_psql('postgres', 'SHOW kafka_cache.memory'), '33MB', 'a setting o
 is($node->safe_psql('postgres', 'SELECT current_user'), 'postgres', 'the superuser, whoever runs it');
 $node->safe_psql('postgres', 'CREATE EXTENSION kafka_cache_fdw');
 is($node->safe_psql('postgres', 'SELECT extversion FROM pg_extension WHERE extname = \'kafka_cache_fdw\''),
-	'0.1', 'the extension is installed');
+	'0.2', 'the extension is installed');
 
 # A server belongs to its owner: when that is killed, the server goes, and its folder.
 my $owner = open(my $unused, '|-', 'cat');
