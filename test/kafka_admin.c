@@ -10,6 +10,7 @@
  *configuration delete NAME							delete it, and wait until it is gone partitions
  *NAME COUNT				grow it delete-records TOPIC PARTITION OFFSET	everything below the
  *offset (-1: everything) watermarks TOPIC					lines of: partition, low, high
+ *		acl add|remove allow|deny PRINCIPAL OPERATION topic|group|cluster NAME
  *		wait-compacted TOPIC				until no key occurs twice in any partition
  *		wait-gone TOPIC KEY					until no record, tombstones included, has this key
  *			The log's newest segment is never compacted. These two therefore append tombstones of
@@ -22,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/prctl.h>
 #include <time.h>
 
@@ -138,6 +140,9 @@ await_answer(rd_kafka_queue_t *queue)
 	rd_kafka_event_t *event = rd_kafka_queue_poll(queue, TIMEOUT_MS);
 	const rd_kafka_topic_result_t **topics = NULL;
 	const rd_kafka_topic_partition_list_t *offsets;
+	const rd_kafka_acl_result_t **acls;
+	const rd_kafka_DeleteAcls_result_response_t **deleted;
+	size_t nacls = 0;
 	size_t count = 0;
 
 	if (event == NULL)
@@ -164,6 +169,20 @@ await_answer(rd_kafka_queue_t *queue)
 			for (int i = 0; i < offsets->cnt; i++)
 				if (offsets->elems[i].err)
 					fail("%s", rd_kafka_err2str(offsets->elems[i].err));
+			break;
+		case RD_KAFKA_EVENT_CREATEACLS_RESULT:
+			acls = rd_kafka_CreateAcls_result_acls(rd_kafka_event_CreateAcls_result(event), &nacls);
+			for (size_t i = 0; i < nacls; i++)
+				if (rd_kafka_acl_result_error(acls[i]))
+					fail("%s", rd_kafka_error_string(rd_kafka_acl_result_error(acls[i])));
+			break;
+		case RD_KAFKA_EVENT_DELETEACLS_RESULT:
+			deleted = rd_kafka_DeleteAcls_result_responses(rd_kafka_event_DeleteAcls_result(event),
+														   &nacls);
+			for (size_t i = 0; i < nacls; i++)
+				if (rd_kafka_DeleteAcls_result_response_error(deleted[i]))
+					fail("%s", rd_kafka_error_string(
+								   rd_kafka_DeleteAcls_result_response_error(deleted[i])));
 			break;
 		default:
 			fail("unexpected event %s", rd_kafka_event_name(event));
@@ -263,6 +282,41 @@ delete_records(const char *name, int partition, int64_t offset)
 		offset < 0 ? RD_KAFKA_OFFSET_END : offset;
 	request = rd_kafka_DeleteRecords_new(offsets);
 	rd_kafka_DeleteRecords(client, &request, 1, NULL, queue);
+	await_answer(queue);
+}
+
+static rd_kafka_AclOperation_t
+operation_of(const char *name)
+{
+	for (int i = RD_KAFKA_ACL_OPERATION_ANY; i < RD_KAFKA_ACL_OPERATION__CNT; i++)
+		if (strcasecmp(rd_kafka_AclOperation_name(i), name) == 0)
+			return i;
+	fail("there is no operation %s", name);
+}
+
+/* A rule of the authorizer, for every host and for the name as it is. */
+static void
+change_acl(char **words)
+{
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+	bool add = strcmp(words[0], "add") == 0;
+	rd_kafka_AclPermissionType_t permission = strcmp(words[1], "deny") == 0
+												  ? RD_KAFKA_ACL_PERMISSION_TYPE_DENY
+												  : RD_KAFKA_ACL_PERMISSION_TYPE_ALLOW;
+	rd_kafka_ResourceType_t resource = strcmp(words[4], "topic") == 0   ? RD_KAFKA_RESOURCE_TOPIC
+									   : strcmp(words[4], "group") == 0 ? RD_KAFKA_RESOURCE_GROUP
+																		: RD_KAFKA_RESOURCE_BROKER;
+	rd_kafka_AclOperation_t operation = operation_of(words[3]);
+	rd_kafka_AclBinding_t *acl = (add ? rd_kafka_AclBinding_new : rd_kafka_AclBindingFilter_new)(
+		resource, words[5], RD_KAFKA_RESOURCE_PATTERN_LITERAL, words[2], "*", operation, permission,
+		errstr, sizeof(errstr));
+
+	if (acl == NULL)
+		fail("%s", errstr);
+	if (add)
+		rd_kafka_CreateAcls(client, &acl, 1, NULL, queue);
+	else
+		rd_kafka_DeleteAcls(client, &acl, 1, NULL, queue);
 	await_answer(queue);
 }
 
@@ -449,6 +503,8 @@ main(int argc, char **argv)
 		grow_topic(argv[3], atoi(argv[4]));
 	else if (strcmp(verb, "delete-records") == 0 && argc == 6)
 		delete_records(argv[3], atoi(argv[4]), atoll(argv[5]));
+	else if (strcmp(verb, "acl") == 0 && argc == 9)
+		change_acl(argv + 3);
 	else if (strcmp(verb, "watermarks") == 0 && argc == 4)
 		watermarks(argv[3]);
 	else if (strcmp(verb, "wait-high") == 0 && argc == 6)

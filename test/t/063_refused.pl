@@ -5,43 +5,22 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 
-use IO::Socket::INET;
 use KafkaCache::Cluster;
 use KafkaCache::Kafka;
 use Test::More;
 
-my $kafka = KafkaCache::Kafka->new;
-
-# A second way in, with a name and a password; the first stays as it is, for the test's own clients.
-my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1);
-my $port = $socket->sockport;
-close $socket;
-my $properties = "$kafka->{folder}/1/server.properties";
-$kafka->broker(1, 'stop');
-my $text = PostgreSQL::Test::Utils::slurp_file($properties);
-$text =~ s/^listeners=(.*)$/listeners=$1,SASL:\/\/127.0.0.1:$port/m;
-$text =~ s/^listener\.security\.protocol\.map=(.*)$/listener.security.protocol.map=$1,SASL:SASL_PLAINTEXT/m;
-$text .= <<'PROPERTIES';
-sasl.enabled.mechanisms=PLAIN
-listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_app="app-password";
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-allow.everyone.if.no.acl.found=true
-super.users=User:ANONYMOUS
-PROPERTIES
-open(my $file, '>', $properties) or die "$properties: $!";
-print $file $text;
-close $file;
-$kafka->broker(1, 'start');
-
-sub acl
-{
-	my (@words) = @_;
-	local $ENV{KCF_KAFKA} = $kafka->{folder};
-	my $java = "$KafkaCache::Paths::top/test/kafka";
-	my $output = qx($java java kafka.admin.AclCommand --bootstrap-server @{[$kafka->address]} @words 2>&1);
-	$? == 0 or die $output;
-	return;
-}
+# A second way in, with a name and a password; the first is for the test's own clients.
+my $kafka = KafkaCache::Kafka->new(
+	listeners => { SASL => 'SASL_PLAINTEXT' },
+	set       => {
+		'sasl.enabled.mechanisms' => 'PLAIN',
+		'listener.name.sasl.plain.sasl.jaas.config' =>
+		  'org.apache.kafka.common.security.plain.PlainLoginModule required user_app="app-password";',
+		'authorizer.class.name'          => 'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
+		'allow.everyone.if.no.acl.found' => 'true',
+		'super.users'                    => 'User:ANONYMOUS'
+	});
+my $port = $kafka->address('SASL') =~ s/.*://r;
 
 my $node = KafkaCache::Cluster->new('main');
 $node->start;
@@ -75,12 +54,12 @@ ok($node->wait_ready('postgres', 'users'), 'the right password takes effect at o
 is($node->safe_psql('postgres', 'SELECT count(*) FROM users'), '100', '... and the table is loaded');
 
 # A right that is taken away while the table follows its topic.
-acl('--add', '--deny-principal', 'User:app', '--operation', 'Read', '--topic', 'users');
+$kafka->acl('add', 'deny', 'User:app', 'read', 'topic', 'users');
 in_state('users', 'auth_failed', 'a right that is taken away: the state says so');
 is($node->safe_psql('postgres', "SELECT ready FROM kafka_cache.tables"), 't', '... what was ready is still served');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM users'), '100', '... with its rows');
 $kafka->produce('users', 0, 'key-new', 'value-new');
-acl('--remove', '--force', '--deny-principal', 'User:app', '--operation', 'Read', '--topic', 'users');
+$kafka->acl('remove', 'deny', 'User:app', 'read', 'topic', 'users');
 $node->safe_psql('postgres', "ALTER USER MAPPING FOR postgres SERVER kafka OPTIONS (SET password 'app-password')");
 $node->safe_psql('postgres', "ALTER SERVER kafka OPTIONS (ADD client_id 'anew')");
 ok($node->catch_up('postgres', 'users', $kafka), 'the right is given back, and the client is another one: it goes on');
@@ -88,7 +67,7 @@ is($node->safe_psql('postgres', 'SELECT count(*), (SELECT records FROM kafka_cac
 
 # A topic that may not even be described.
 $kafka->topic('secret', 1);
-acl('--add', '--deny-principal', 'User:app', '--operation', 'All', '--topic', 'secret');
+$kafka->acl('add', 'deny', 'User:app', 'all', 'topic', 'secret');
 cache('secret');
 ok($node->wait_for('postgres', "SELECT state IN ('auth_failed', 'topic_missing') FROM kafka_cache.tables WHERE relation = 'secret'::regclass"),
 	'a topic that must not be seen');

@@ -6,35 +6,24 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 
-use IO::Socket::INET;
 use KafkaCache::Cluster;
 use KafkaCache::Kafka;
 use KafkaCache::Mock;
 use KafkaCache::Story;
 use Test::More;
 
-my $kafka = KafkaCache::Kafka->new;
-
-# A second way in, with a name and a password; the first stays as it is, for the test's own clients.
-my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1);
-my $port = $socket->sockport;
-close $socket;
-my $properties = "$kafka->{folder}/1/server.properties";
-$kafka->broker(1, 'stop');
-my $text = PostgreSQL::Test::Utils::slurp_file($properties);
-$text =~ s/^listeners=(.*)$/listeners=$1,SASL:\/\/127.0.0.1:$port/m;
-$text =~ s/^listener\.security\.protocol\.map=(.*)$/listener.security.protocol.map=$1,SASL:SASL_PLAINTEXT/m;
-$text .= <<'PROPERTIES';
-sasl.enabled.mechanisms=PLAIN
-listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_app="app-password";
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-allow.everyone.if.no.acl.found=true
-super.users=User:ANONYMOUS
-PROPERTIES
-open(my $file, '>', $properties) or die "$properties: $!";
-print $file $text;
-close $file;
-$kafka->broker(1, 'start');
+# A second way in, with a name and a password; the first is for the test's own clients.
+my $kafka = KafkaCache::Kafka->new(
+	listeners => { SASL => 'SASL_PLAINTEXT' },
+	set       => {
+		'sasl.enabled.mechanisms' => 'PLAIN',
+		'listener.name.sasl.plain.sasl.jaas.config' =>
+		  'org.apache.kafka.common.security.plain.PlainLoginModule required user_app="app-password";',
+		'authorizer.class.name'          => 'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
+		'allow.everyone.if.no.acl.found' => 'true',
+		'super.users'                    => 'User:ANONYMOUS'
+	});
+my $port = $kafka->address('SASL') =~ s/.*://r;
 
 my $node = KafkaCache::Cluster->new('main',
 	conf => { 'kafka_cache.producer_idle_timeout' => '1h', log_min_messages => 'log' });
@@ -175,14 +164,12 @@ is(run("INSERT INTO guarded VALUES ('g', '7')"), '', '... and are again');
 is_deeply({ fold($kafka, 'guarded') }, { b => 2, d => 4, e => 5, g => 7 }, 'the topic has what was acknowledged');
 is(producer(), $pid, 'the producer has survived that');
 
-my $acl = sub {
-	local $ENV{KCF_KAFKA} = $kafka->{folder};
 	my $output = qx($KafkaCache::Paths::top/test/kafka java kafka.admin.AclCommand --bootstrap-server @{[$kafka->address]} @_ 2>&1);
 	$? == 0 or die $output;
 };
-$acl->('--add', '--deny-principal', 'User:app', '--operation', 'Write', '--topic', 'guarded');
+$kafka->acl('add', 'deny', 'User:app', 'write', 'topic', 'guarded');
 like(run("INSERT INTO guarded VALUES ('h', '8')"), qr/42501/, 'a right that is taken away');
-$acl->('--remove', '--force', '--deny-principal', 'User:app', '--operation', 'Write', '--topic', 'guarded');
+$kafka->acl('remove', 'deny', 'User:app', 'write', 'topic', 'guarded');
 ok(eventually(sub { run("INSERT INTO guarded VALUES ('i', '9')") eq '' }), '... and given back');
 
 cache('missing', readonly => 'false', topic => 'not_there');

@@ -1,6 +1,7 @@
 # A real Apache Kafka, compacting within seconds; started in about two.
 #
-#   my $kafka = KafkaCache::Kafka->new(brokers => 1, version => '4.1.1', set => { ... });
+#   my $kafka = KafkaCache::Kafka->new(brokers => 1, version => '4.1.1', set => { ... },
+#       listeners => { SASL => 'SASL_PLAINTEXT' });          # further ways in: $kafka->address('SASL')
 #   $kafka->topic('users', 4, 'max.message.bytes' => 1000);   # compacted unless told otherwise
 #   $kafka->produce('users', 0, 'k1', undef);                 # as with the mock broker
 #   my $txn = $kafka->transaction('id');
@@ -10,6 +11,7 @@
 #   $kafka->wait_compacted('users');
 #   my %ends = $kafka->watermarks('users');                   # partition => [low, high]
 #   $kafka->broker(1, 'pause');                               # stop, kill, pause, resume, start
+#   $kafka->acl('add', 'allow', 'User:alice', 'read', 'topic', 'users');
 #   $kafka->java(\@lines, 'kafka.tools.ConsoleProducer', ...); # one of Kafka's own tools, given these lines
 package KafkaCache::Kafka;
 
@@ -18,6 +20,7 @@ use warnings;
 
 use KafkaCache::Broker;
 use KafkaCache::Paths qw($top $bin);
+use PostgreSQL::Test::Utils ();
 
 our @ISA = ('KafkaCache::Broker');
 
@@ -28,6 +31,7 @@ sub new
 
 	push @start, '--version', $options{version} if $options{version};
 	push @start, '--brokers', $options{brokers} if $options{brokers};
+	push @start, map { ('--listener', "$_=$options{listeners}{$_}") } sort keys %{ $options{listeners} || {} };
 	push @start, map { ('--set', "$_=$options{set}{$_}") } sort keys %{ $options{set} || {} };
 	my $answer = _run("$top/test/kafka", @start);
 	$answer =~ /KCF_KAFKA=(\S+) KCF_KAFKA_BROKERS=(\S+)/ or die "Kafka did not start: $answer";
@@ -36,6 +40,15 @@ sub new
 	my $self = $class->spawn("$bin/producer", $address);
 	@$self{qw(folder address owner)} = ($folder, $address, $$);
 	return $self;
+}
+
+# Of the way in by which the test's own clients come, or of another one.
+sub address
+{
+	my ($self, $listener) = @_;
+
+	return $self->{address} unless defined $listener;
+	return PostgreSQL::Test::Utils::slurp_file("$self->{folder}/address.$listener");
 }
 
 sub _run
@@ -72,6 +85,9 @@ sub delete_records
 
 	return $self->_admin('delete-records', $topic, $partition, $offset);
 }
+
+# A rule of the brokers' authorizer: add or remove; allow or deny; principal, operation, resource, name.
+sub acl { my ($self, @words) = @_; return $self->_admin('acl', @words); }
 
 # Until no key occurs twice; until a key, tombstones included, occurs no more. Both append tombstones
 # of the key "roll", so that the newest segment is not the one that matters.
