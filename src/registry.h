@@ -71,6 +71,29 @@ typedef struct KcfPartition
 		announced; /* the offset after the last one that listeners were told of, or needed not be */
 } KcfPartition;
 
+/* Why a record was not told to those who listen. */
+typedef enum KcfSilence
+{
+	KCF_SILENT_NULL_KEY,
+	KCF_SILENT_SAME_VALUE, /* byte for byte that of the row it replaces */
+	KCF_SILENT_ABSENT_KEY, /* a tombstone of a key without a row */
+	KCF_SILENT_BAD_RECORD, /* the row stays as it was */
+	KCF_SILENT_OLDER       /* another partition's record of that key is newer */
+} KcfSilence;
+
+#define KCF_NSILENCES (KCF_SILENT_OLDER + 1)
+
+/* What listeners were told since the table is known here. Writer: the consumer; read one by one. */
+typedef struct KcfTold
+{
+	pg_atomic_uint64 notifications; /* payloads */
+	pg_atomic_uint64 keys;          /* named in them */
+	pg_atomic_uint64 incomplete;    /* payloads that say "more" instead */
+	pg_atomic_uint64 failures; /* attempts to notify that failed; what they had is told later */
+	pg_atomic_uint64 suppressed[KCF_NSILENCES];
+	pg_atomic_uint32 afresh; /* 1: the contents were exchanged, and nobody was told yet */
+} KcfTold;
+
 typedef struct KcfPartitions
 {
 	KcfPartition *array; /* by number; arena */
@@ -136,6 +159,7 @@ typedef struct KcfTable
 	KcfCounters counters;
 	KcfAccount account;
 	struct KcfErrorLog *errors; /* errlog.h; arena. Registry lock to follow the pointer */
+	KcfTold told;
 
 	/* The consumer's own: those of a load beside a served generation, and the reload done last. */
 	KcfCounters load_counters;
@@ -272,6 +296,7 @@ extern void kcf_table_drop(KcfTable *table);
 extern KcfTable *kcf_table_at(int i); /* i < kcf_guc_max_tables; check relid under the lock */
 extern int kcf_table_count(void);     /* those in use */
 extern const char *kcf_table_state_name(KcfTableState state);
+extern const char *kcf_silence_name(KcfSilence silence);
 /* fmt NULL: nothing to say about it. Wakes those who wait for it when something changed. */
 extern void kcf_table_set_state(KcfTable *table, KcfTableState state, const char *fmt, ...)
 	pg_attribute_printf(3, 4);

@@ -43,6 +43,18 @@ kcf_tables_shmem_size(void)
 	return mul_size(kcf_guc_max_tables, sizeof(KcfTable));
 }
 
+static void
+reset_told(KcfTold *told)
+{
+	pg_atomic_init_u64(&told->notifications, 0);
+	pg_atomic_init_u64(&told->keys, 0);
+	pg_atomic_init_u64(&told->incomplete, 0);
+	pg_atomic_init_u64(&told->failures, 0);
+	for (int i = 0; i < KCF_NSILENCES; i++)
+		pg_atomic_init_u64(&told->suppressed[i], 0);
+	pg_atomic_init_u32(&told->afresh, 0);
+}
+
 void
 kcf_tables_shmem_init(void)
 {
@@ -64,6 +76,7 @@ kcf_tables_shmem_init(void)
 		pg_atomic_init_u32(&table->counters_version, 0);
 		pg_atomic_init_u64(&table->account.bytes, 0);
 		pg_atomic_init_u64(&table->account.limit, 0);
+		reset_told(&table->told);
 	}
 }
 
@@ -88,6 +101,18 @@ const char *
 kcf_table_state_name(KcfTableState state)
 {
 	return (int) state < (int) lengthof(state_names) ? state_names[state] : "unknown";
+}
+
+const char *
+kcf_silence_name(KcfSilence silence)
+{
+	static const char *const names[KCF_NSILENCES] = {
+		[KCF_SILENT_NULL_KEY] = "null_key",     [KCF_SILENT_SAME_VALUE] = "value_deduplication",
+		[KCF_SILENT_ABSENT_KEY] = "absent_key", [KCF_SILENT_BAD_RECORD] = "bad_record",
+		[KCF_SILENT_OLDER] = "older",
+	};
+
+	return names[silence];
 }
 
 /* ---- slots ---- */
@@ -184,6 +209,7 @@ kcf_table_create(Oid dboid, Oid relid, int database, int clock)
 		pg_atomic_write_u64(&table->account.bytes, 0);
 		pg_atomic_write_u64(&table->account.limit, 0);
 		table->errors = NULL;
+		reset_told(&table->told);
 		memset(&table->load_counters, 0, sizeof(KcfCounters));
 		table->load_errors = NULL;
 		table->reload_done = 0;
