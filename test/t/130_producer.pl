@@ -164,9 +164,6 @@ is(run("INSERT INTO guarded VALUES ('g', '7')"), '', '... and are again');
 is_deeply({ fold($kafka, 'guarded') }, { b => 2, d => 4, e => 5, g => 7 }, 'the topic has what was acknowledged');
 is(producer(), $pid, 'the producer has survived that');
 
-	my $output = qx($KafkaCache::Paths::top/test/kafka java kafka.admin.AclCommand --bootstrap-server @{[$kafka->address]} @_ 2>&1);
-	$? == 0 or die $output;
-};
 $kafka->acl('add', 'deny', 'User:app', 'write', 'topic', 'guarded');
 like(run("INSERT INTO guarded VALUES ('h', '8')"), qr/42501/, 'a right that is taken away');
 $kafka->acl('remove', 'deny', 'User:app', 'write', 'topic', 'guarded');
