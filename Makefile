@@ -11,6 +11,7 @@ OBJS = \
 	src/catalog.o \
 	src/catalog_fingerprint.o \
 	src/catalog_table.o \
+	src/changes.o \
 	src/codec.o \
 	src/codec_json.o \
 	src/codec_jsonb.o \
@@ -73,6 +74,7 @@ OBJS = \
 	src/rowmap.o \
 	src/rowmap_headers.o \
 	src/rowmap_key.o \
+	src/rowmap_keytext.o \
 	src/rowmap_members.o \
 	src/rowmap_splice.o \
 	src/rowmap_write.o \

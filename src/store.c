@@ -144,6 +144,12 @@ kcf_row_raw_value(const KcfRow *row)
 	return slice;
 }
 
+uint64
+kcf_row_hash(const KcfRow *row)
+{
+	return kcf_row_hash36(row);
+}
+
 KcfRow *
 kcf_store_find(const KcfStore *store, const KcfKeyType *key, uint64 hash, const Datum *values,
 			   KcfSeq seq)

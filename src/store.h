@@ -60,6 +60,8 @@ typedef struct KcfRowTrailer
 	((KcfRowTrailer *) ((char *) (row) + INTALIGN(sizeof(KcfRow) + (row)->tuple_len)))
 extern KcfSlice kcf_row_raw_key(const KcfRow *row);   /* data NULL: canonical */
 extern KcfSlice kcf_row_raw_value(const KcfRow *row); /* data NULL: not kept */
+/* The part of its key's hash that is kept with it. */
+extern uint64 kcf_row_hash(const KcfRow *row);
 
 typedef struct KcfStore KcfStore; /* shared: slab directory, index, totals */
 typedef struct KcfStoreWriter
