@@ -11,7 +11,6 @@
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 /* Taken over from the library in one turn at most. */
 #define PULL_RECORDS 60000
@@ -100,7 +99,7 @@ kcf_feed_open(KcfTable *table, KcfTableDef *def, const KcfServerOptions *server,
 	feed->beside = load && kcf_table_is_served(table);
 	feed->store = load ? table->loading : table->gens[0].store;
 	feed->progress.counters = feed->beside ? table->load_counters : table->counters;
-	feed->now = GetCurrentTimestamp();
+	feed->now = kcf_moment_now();
 	PG_TRY();
 	{
 		feed->ingest = kcf_ingest_create(def, feed->store, &table->account,
@@ -266,7 +265,7 @@ kcf_feed_turn(KcfFeed *feed, KcfSeq seq, int slice_us, Size spool_bytes)
 		feed->full_since == 0 && !kcf_kafka_pending(feed->kafka))
 		return false;
 
-	feed->now = GetCurrentTimestamp();
+	feed->now = kcf_moment_now();
 	feed->news = true;
 	kcf_feed_connect(feed);
 	if (feed->kafka == NULL)
@@ -325,7 +324,7 @@ kcf_feed_settle(KcfFeed *feed)
 {
 	KcfTable *table = feed->table;
 	KcfPartitions *shared = shared_partitions(feed);
-	TimestampTz at_end = PG_INT64_MAX;
+	KcfMoment at_end = PG_INT64_MAX;
 	bool moved = feed->moved;
 
 	if (!feed->news && !moved)
@@ -353,8 +352,8 @@ kcf_feed_settle(KcfFeed *feed)
 			kcf_table_set_counters(table, &feed->progress.counters);
 	}
 	if (!feed->beside && feed->progress.npartitions > 0 &&
-		at_end > (TimestampTz) pg_atomic_read_u64(&table->at_end))
-		pg_atomic_write_u64(&table->at_end, at_end);
+		at_end > (KcfMoment) pg_atomic_read_u64(&table->fresh_at))
+		pg_atomic_write_u64(&table->fresh_at, at_end);
 	return moved;
 }
 
@@ -415,7 +414,7 @@ kcf_feed_store(const KcfFeed *feed)
 	return feed->store;
 }
 
-TimestampTz
+KcfMoment
 kcf_feed_full_since(const KcfFeed *feed)
 {
 	return feed->full_since;

@@ -17,6 +17,7 @@
 #define KCF_FEED_H
 
 #include "catalog.h"
+#include "moment.h"
 #include "registry.h"
 
 typedef struct KcfFeed KcfFeed;
@@ -66,7 +67,7 @@ extern void kcf_feed_set_loading(KcfFeed *feed, bool loading);
 extern void kcf_feed_served(KcfFeed *feed, bool again);
 extern KcfStore *kcf_feed_store(const KcfFeed *feed);
 /* Stopped for want of memory, since when (0: it is not). */
-extern TimestampTz kcf_feed_full_since(const KcfFeed *feed);
+extern KcfMoment kcf_feed_full_since(const KcfFeed *feed);
 /* The contents can no longer be trusted or completed, and why; NULL: they can. */
 extern const char *kcf_feed_spoilt(const KcfFeed *feed);
 extern void kcf_feed_state(const KcfFeed *feed, KcfFeedState *state);

@@ -9,7 +9,6 @@
 #include "proc.h"
 
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 /* Longest wait for a broker to tell the partitions of a topic. */
 #define DISCOVER_MS 100
@@ -31,7 +30,7 @@
 typedef struct DownServer
 {
 	Oid serverid;
-	TimestampTz until;
+	KcfMoment until;
 } DownServer;
 
 static List *down_servers = NIL;
@@ -394,7 +393,7 @@ partition_stats(KcfFeed *feed, int32 partition, const KcfPartitionStats *stats)
 		p->up_since = 0;
 	else
 	{
-		TimestampTz heard = feed->now - stats->leader_idle * INT64CONST(1000);
+		KcfMoment heard = feed->now - stats->leader_idle * INT64CONST(1000);
 
 		p->contact = Max(p->contact, heard);
 		if (p->up_since == 0)

@@ -11,6 +11,7 @@
 #ifndef KCF_FEED_INTERNAL_H
 #define KCF_FEED_INTERNAL_H
 
+#include "datatype/timestamp.h"
 #include "feed.h"
 #include "ingest.h"
 #include "kafka.h"
@@ -26,22 +27,22 @@ typedef struct FeedPartition
 	int64 low;    /* log start, high watermark, last stable offset; -1: unknown */
 	int64 high;
 	int64 stable;
-	int64 seen_next;     /* position when last looked at */
-	TimestampTz at_end;  /* when last known to be at the end */
-	TimestampTz contact; /* when its broker was last heard of */
-	TimestampTz moved;   /* when the position last changed, or the fetching was started */
+	int64 seen_next;   /* position when last looked at */
+	KcfMoment at_end;  /* when last known to be at the end */
+	KcfMoment contact; /* when its broker was last heard of */
+	KcfMoment moved;   /* when the position last changed, or the fetching was started */
 	bool started;
-	bool known;               /* the cluster has had it since the client was made */
-	bool missing;             /* the cluster says that there is no such partition */
-	int bad_tries;            /* in a row, at the same offset */
-	int64 bad_base;           /* where the unreadable batch begins */
-	int64 probe;              /* feed_skip.c: where fetching was started to look; -1: not looking */
-	int64 probe_begin;        /* ... the first one in doubt */
-	int64 probe_bad;          /* ... an offset that is in the unreadable batch */
-	int64 probe_good;         /* ... and one that is behind it; -1: not known yet */
-	TimestampTz retry_at;     /* fetching is to be started anew then; 0: not */
-	TimestampTz up_since;     /* its broker is connected since; 0: it is not */
-	TimestampTz beyond_since; /* our position has been behind the end of the log since */
+	bool known;             /* the cluster has had it since the client was made */
+	bool missing;           /* the cluster says that there is no such partition */
+	int bad_tries;          /* in a row, at the same offset */
+	int64 bad_base;         /* where the unreadable batch begins */
+	int64 probe;            /* feed_skip.c: where fetching was started to look; -1: not looking */
+	int64 probe_begin;      /* ... the first one in doubt */
+	int64 probe_bad;        /* ... an offset that is in the unreadable batch */
+	int64 probe_good;       /* ... and one that is behind it; -1: not known yet */
+	KcfMoment retry_at;     /* fetching is to be started anew then; 0: not */
+	KcfMoment up_since;     /* its broker is connected since; 0: it is not */
+	KcfMoment beyond_since; /* our position has been behind the end of the log since */
 } FeedPartition;
 
 struct KcfFeed
@@ -61,12 +62,12 @@ struct KcfFeed
 
 	/* the client */
 	KcfKafka *kafka;
-	TimestampTz connected_at;
-	TimestampTz retry_at;    /* without a client: when to make one */
-	TimestampTz discover_at; /* without partitions: when to ask for them */
-	int discover_ms;         /* back-off of asking */
-	KcfKafkaFault fault;     /* what stands in the way of the client; error KCF_KAFKA_OK: nothing */
-	TimestampTz fault_since;
+	KcfMoment connected_at;
+	KcfMoment retry_at;    /* without a client: when to make one */
+	KcfMoment discover_at; /* without partitions: when to ask for them */
+	int discover_ms;       /* back-off of asking */
+	KcfKafkaFault fault;   /* what stands in the way of the client; error KCF_KAFKA_OK: nothing */
+	KcfMoment fault_since;
 	bool topic_missing;
 
 	bool pulling; /* the library may have more for us */
@@ -76,10 +77,14 @@ struct KcfFeed
 	bool untidy;  /* the store may need housekeeping */
 	int rows_since_housekeeping;
 
-	TimestampTz full_since; /* 0: there is room */
-	TimestampTz full_retry;
+	KcfMoment full_since; /* 0: there is room */
+	KcfMoment full_retry;
 	char spoilt[160];
-	TimestampTz now; /* of this turn */
+	KcfMoment now; /* of this turn */
+
+	/* for people: when the partition was heard of that was not for the longest time */
+	KcfMoment silent;
+	TimestampTz silent_since;
 };
 
 /* ---- feed_client.c: the client and what it tells ---- */

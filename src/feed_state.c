@@ -16,10 +16,10 @@
 #define DOWN_LIMIT SECONDS(60)
 
 /* When was the partition heard of last of which we have not heard for the longest time? */
-static TimestampTz
+static KcfMoment
 last_contact(const KcfFeed *feed)
 {
-	TimestampTz oldest = PG_INT64_MAX;
+	KcfMoment oldest = PG_INT64_MAX;
 
 	for (int i = 0; i < feed->progress.npartitions; i++)
 		oldest = Min(oldest, feed->partitions[i].contact);
@@ -56,7 +56,12 @@ is_stuck(const KcfFeed *feed)
 void
 kcf_feed_tick(KcfFeed *feed)
 {
-	feed->now = GetCurrentTimestamp();
+	feed->now = kcf_moment_now();
+	if (feed->silent != last_contact(feed))
+	{
+		feed->silent = last_contact(feed);
+		feed->silent_since = GetCurrentTimestamp() - (feed->now - feed->silent);
+	}
 	/* A pin that stood in the way may be gone. */
 	if (kcf_store_hindered(kcf_ingest_writer(feed->ingest)))
 		feed->untidy = true;
@@ -143,7 +148,7 @@ kcf_feed_state(const KcfFeed *feed, KcfFeedState *state)
 {
 	const char *topic = feed->def->options->topic;
 	const KcfKafkaFault *fault = &feed->fault;
-	TimestampTz last = last_contact(feed);
+	KcfMoment last = last_contact(feed);
 	int missing = 0;
 	int added = 0;
 
@@ -182,7 +187,8 @@ kcf_feed_state(const KcfFeed *feed, KcfFeedState *state)
 		else if (last == 0)
 			say(state, what, "waiting for the first answer of the brokers");
 		else
-			say(state, what, "no answer of the brokers since %s", timestamptz_to_str(last));
+			say(state, what, "no answer of the brokers since %s",
+				timestamptz_to_str(feed->silent_since));
 	}
 	else if (feed->load)
 		say_loading(feed, state);

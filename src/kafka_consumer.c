@@ -10,7 +10,6 @@
 #include "kafka_internal.h"
 
 #include "compat.h"
-#include "utils/timestamp.h"
 
 /* A key of a record that is itself too large is still worth to be named, up to this size. */
 #define KEY_OF_TOO_LARGE 65536
@@ -123,7 +122,7 @@ kcf_kafka_serve(KcfKafka *kafka, KcfKafkaFault *fault)
 
 				if (kcf_kafka_stats_read(&kafka->stats, json, strlen(json), kafka->topic))
 				{
-					kafka->stats.at = GetCurrentTimestamp();
+					kafka->stats.at = kcf_moment_now();
 					news = true;
 				}
 				break;

@@ -11,7 +11,7 @@
 #ifndef KCF_KAFKA_STATS_H
 #define KCF_KAFKA_STATS_H
 
-#include "datatype/timestamp.h"
+#include "moment.h"
 
 typedef struct KcfPartitionStats
 {
@@ -28,7 +28,7 @@ typedef struct KcfPartitionStats
 typedef struct KcfKafkaStats
 {
 	MemoryContext mcxt;
-	TimestampTz at;  /* when they were read; 0: never */
+	KcfMoment at;    /* when they were read; 0: never */
 	int known;       /* partitions that the topic has, as far as known; 0: unknown or none */
 	int npartitions; /* length of the array */
 	int capacity;

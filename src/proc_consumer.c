@@ -34,7 +34,7 @@
 
 KcfConsumer kcf_consumer;
 
-static TimestampTz last_tick = 0;
+static KcfMoment last_tick = 0;
 
 /* The sequence that the next publish makes visible. */
 KcfSeq
@@ -44,11 +44,11 @@ kcf_consumer_next_seq(void)
 }
 
 void
-kcf_consumer_revoke_old_pins(TimestampTz now)
+kcf_consumer_revoke_old_pins(void)
 {
 	kcf_pins_revoke_older(kcf_consumer.database, kcf_consumer.clock,
 						  kcf_clock_published(kcf_consumer.database, kcf_consumer.clock),
-						  now - SECONDS(1) * kcf_guc_max_pin_age);
+						  GetCurrentTimestamp() - SECONDS(1) * kcf_guc_max_pin_age);
 }
 
 /* ---- turns --------------------------------------------------------------------------------- */
@@ -154,12 +154,12 @@ publish(bool applied)
 
 /* Housekeeping of one feed's store, and what depends on its being done. */
 static void
-tidy(KcfConsumerTable *table, KcfFeed *feed, KcfSeq published, KcfSeq min_pinned, TimestampTz now)
+tidy(KcfConsumerTable *table, KcfFeed *feed, KcfSeq published, KcfSeq min_pinned, KcfMoment now)
 {
 	bool more;
 
 	if (kcf_feed_full_since(feed) != 0)
-		kcf_consumer_revoke_old_pins(now);
+		kcf_consumer_revoke_old_pins();
 	more = kcf_feed_housekeep(feed, published, min_pinned);
 	kcf_consumer.publish_wanted |= more;
 	if (feed == table->load && table->finishing &&
@@ -174,8 +174,8 @@ tidy(KcfConsumerTable *table, KcfFeed *feed, KcfSeq published, KcfSeq min_pinned
 static bool
 turn(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	bool tick = now - last_tick >= SECONDS(1) || now < last_tick;
+	KcfMoment now = kcf_moment_now();
+	bool tick = now - last_tick >= SECONDS(1);
 	bool applied = false;
 	bool before;
 	KcfSeq published;
@@ -184,6 +184,7 @@ turn(void)
 	int slice_us;
 	ListCell *lc;
 
+	pg_atomic_write_u64(&kcf_database(kcf_consumer.database)->turned_at[kcf_consumer.clock], now);
 	nbusy = 0;
 	for_each_feed(count_busy);
 	slice_us = Max(SLICE_US * 2 / Max(nbusy, 2), MIN_SLICE_US);
@@ -268,10 +269,10 @@ seal(int code, Datum arg)
 static void
 hear_of_changes(void)
 {
-	static TimestampTz last = 0;
-	TimestampTz now = GetCurrentTimestamp();
+	static KcfMoment last = 0;
+	KcfMoment now = kcf_moment_now();
 
-	if (now - last >= SECONDS(1) || now < last)
+	if (now - last >= SECONDS(1))
 	{
 		last = now;
 		StartTransactionCommand();

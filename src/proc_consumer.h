@@ -26,11 +26,11 @@ typedef struct KcfConsumerTable
 	KcfFeed *follow; /* of what is served */
 	KcfFeed *load;   /* of what is not served yet */
 	bool finishing;  /* the load is complete, its store is being made ready for readers */
-	TimestampTz finishing_since;
+	KcfMoment finishing_since;
 	bool finished;         /* ... and it is ready */
 	bool crowded;          /* ... but has no place: several older contents are still being read */
 	bool show;             /* its state may have changed */
-	TimestampTz load_at;   /* without a load: not to be begun before */
+	KcfMoment load_at;     /* without a load: not to be begun before */
 	int64 reload_delay;    /* back-off of loads beside what is served */
 	const char *load_note; /* what happened to the last of them */
 	int64 rows_told;       /* that kept plans may go by; -1: none */
@@ -52,7 +52,7 @@ extern KcfConsumer kcf_consumer;
 /* The sequence that the next publish makes visible. */
 extern KcfSeq kcf_consumer_next_seq(void);
 /* Who has kept old contents for longer than kafka_cache.max_pin_age gives way. */
-extern void kcf_consumer_revoke_old_pins(TimestampTz now);
+extern void kcf_consumer_revoke_old_pins(void);
 
 /* ---- proc_consumer_catalog.c ---- */
 
@@ -68,7 +68,7 @@ extern void kcf_consumer_set_problem(KcfConsumerTable *table, ErrorData *edata);
 /* ---- proc_consumer_load.c ---- */
 
 /* See whether a load is to begin, to be given up, or to be finished. */
-extern void kcf_consumer_tend_load(KcfConsumerTable *table, TimestampTz now);
+extern void kcf_consumer_tend_load(KcfConsumerTable *table, KcfMoment now);
 /* A finished load becomes what readers see, with this sequence. */
 extern void kcf_consumer_serve_load(KcfConsumerTable *table, KcfSeq seq);
 /* The served contents go, a load begins; readers wait as for a new table. */

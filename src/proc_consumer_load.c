@@ -90,7 +90,7 @@ reset_account_of_load(KcfConsumerTable *table)
 }
 
 static void
-begin_load(KcfConsumerTable *table, TimestampTz now)
+begin_load(KcfConsumerTable *table, KcfMoment now)
 {
 	KcfTable *shared = table->shared;
 	bool beside = kcf_table_is_served(shared);
@@ -111,7 +111,7 @@ begin_load(KcfConsumerTable *table, TimestampTz now)
 	reset_account_of_load(table);
 	kcf_table_load(shared, store, table->def->fingerprint);
 	if (!beside)
-		pg_atomic_write_u64(&shared->at_end, 0);
+		pg_atomic_write_u64(&shared->fresh_at, 0);
 	edata = kcf_consumer_attempt(open_load, table);
 	if (edata)
 	{
@@ -149,7 +149,7 @@ kcf_consumer_serve_load(KcfConsumerTable *table, KcfSeq seq)
 	if (!kcf_table_serve(shared, kcf_feed_store(table->load), seq, table->def->fingerprint))
 	{
 		/* Old contents are still being read: later. Who has kept them for too long gives way. */
-		kcf_consumer_revoke_old_pins(GetCurrentTimestamp());
+		kcf_consumer_revoke_old_pins();
 		table->show |= !table->crowded;
 		table->crowded = true;
 		return;
@@ -190,7 +190,7 @@ reload_reason(KcfConsumerTable *table)
 
 /* See whether a load is to begin, to be given up, or to be served. */
 void
-kcf_consumer_tend_load(KcfConsumerTable *table, TimestampTz now)
+kcf_consumer_tend_load(KcfConsumerTable *table, KcfMoment now)
 {
 	const char *reason;
 

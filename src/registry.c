@@ -69,6 +69,8 @@ kcf_registry_shmem_init(void)
 			pg_atomic_init_u32(&db->producer_wanted, 0);
 			pg_atomic_init_u32(&db->ddl, 0);
 			pg_atomic_init_u32(&db->waiters, 0);
+			for (int clock = 0; clock < KCF_MAX_CLOCKS; clock++)
+				pg_atomic_init_u64(&db->turned_at[clock], 0);
 			ConditionVariableInit(&db->changed);
 			ConditionVariableInit(&db->exited);
 		}
@@ -442,6 +444,8 @@ kcf_worker_enter(int database, int number, Oid dboid)
 	}
 	if (welcome)
 	{
+		if (database >= 0 && number < KCF_MAX_CLOCKS)
+			pg_atomic_write_u64(&kcf_database(database)->turned_at[number], kcf_moment_now());
 		my_worker_database = database;
 		my_worker->pid = MyProcPid;
 		my_worker->latch = MyLatch;

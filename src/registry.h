@@ -16,6 +16,7 @@
 #include <signal.h>
 
 #include "datatype/timestamp.h"
+#include "moment.h"
 #include "pins.h"
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
@@ -123,9 +124,8 @@ typedef struct KcfTable
 
 	pg_atomic_uint32 state; /* KcfTableState; consumer */
 	pg_atomic_uint32
-		reload_wanted; /* backends count up; the consumer compares with what it has done */
-	pg_atomic_uint64
-		at_end; /* TimestampTz when last known to be at the end of every partition; 0: never */
+		reload_wanted;          /* backends count up; the consumer compares with what it has done */
+	pg_atomic_uint64 fresh_at;  /* KcfMoment when last known to be at the end of every partition */
 	pg_atomic_uint64 loaded_at; /* TimestampTz of the present generation's readiness; 0: never */
 	char text[256];             /* the state in words; registry lock */
 
@@ -213,6 +213,7 @@ typedef struct KcfDatabase
 	ConditionVariable
 		changed; /* broadcast when a table's state or, with waiters, its position changed */
 	pg_atomic_uint32 waiters; /* backends that sleep on it: publish broadcasts only then */
+	pg_atomic_uint64 turned_at[KCF_MAX_CLOCKS]; /* KcfMoment of each consumer's last turn; itself */
 } KcfDatabase;
 
 extern LWLock *kcf_registry_lock;
@@ -306,6 +307,9 @@ extern void kcf_table_set_identity(KcfTable *table, Oid owner, const char *topic
  * and high unknown; 0 forgets them all. false: no memory. The array may move.
  */
 extern bool kcf_table_set_partitions(KcfTable *table, KcfPartitions *partitions, int n);
+
+/* Microseconds since it was last known to be at the end of every partition; -1: it never was. */
+extern int64 kcf_table_staleness(KcfTable *table);
 
 /* The store that a reader of this definition sees at seq, NULL: none. Under a pin. */
 extern KcfStore *kcf_table_store(KcfTable *table, uint64 fingerprint, KcfSeq seq);

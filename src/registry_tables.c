@@ -70,7 +70,7 @@ kcf_tables_shmem_init(void)
 
 		pg_atomic_init_u32(&table->state, KCF_TABLE_STARTING);
 		pg_atomic_init_u32(&table->reload_wanted, 0);
-		pg_atomic_init_u64(&table->at_end, 0);
+		pg_atomic_init_u64(&table->fresh_at, 0);
 		pg_atomic_init_u64(&table->loaded_at, 0);
 		pg_atomic_init_u32(&table->gen_version, 0);
 		pg_atomic_init_u32(&table->counters_version, 0);
@@ -196,7 +196,7 @@ kcf_table_create(Oid dboid, Oid relid, int database, int clock)
 		table->text[0] = '\0';
 		pg_atomic_write_u32(&table->state, KCF_TABLE_STARTING);
 		pg_atomic_write_u32(&table->reload_wanted, 0);
-		pg_atomic_write_u64(&table->at_end, 0);
+		pg_atomic_write_u64(&table->fresh_at, 0);
 		pg_atomic_write_u64(&table->loaded_at, 0);
 		memset(table->gens, 0, sizeof(table->gens));
 		table->loading = NULL;
@@ -219,6 +219,14 @@ kcf_table_create(Oid dboid, Oid relid, int database, int clock)
 	}
 	LWLockRelease(kcf_registry_lock);
 	return table;
+}
+
+int64
+kcf_table_staleness(KcfTable *table)
+{
+	KcfMoment fresh_at = pg_atomic_read_u64(&table->fresh_at);
+
+	return fresh_at == 0 ? -1 : Max(kcf_moment_now() - fresh_at, 0);
 }
 
 /* Add to a list without duplicates: a store may be reachable twice. */

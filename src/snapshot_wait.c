@@ -200,34 +200,32 @@ kcf_relation_position(Oid relid)
 /* ---- staleness ---- */
 
 static bool
-is_fresh(Oid relid, void *now)
+is_fresh(Oid relid, void *unused)
 {
 	KcfTable *table = find_table(relid);
+	int64 staleness = table ? kcf_table_staleness(table) : -1;
 
-	return table && !TimestampDifferenceExceeds(pg_atomic_read_u64(&table->at_end),
-												*(TimestampTz *) now, kcf_guc_max_staleness);
+	return staleness >= 0 && staleness / 1000 <= kcf_guc_max_staleness;
 }
 
 static void
 check_staleness(const KcfScope *scope)
 {
-	TimestampTz now;
-	TimestampTz at_end;
+	int64 staleness;
 	Oid relid;
 
 	if (kcf_guc_max_staleness <= 0)
 		return;
-	now = GetCurrentTimestamp();
-	relid = kcf_scope_visit(scope, is_fresh, &now);
+	relid = kcf_scope_visit(scope, is_fresh, NULL);
 	if (!OidIsValid(relid))
 		return;
-	at_end = find_table(relid) ? (TimestampTz) pg_atomic_read_u64(&find_table(relid)->at_end) : 0;
+	staleness = find_table(relid) ? kcf_table_staleness(find_table(relid)) : -1;
 	ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 					errmsg("cached table \"%s\" is too stale", get_rel_name(relid)),
-					at_end == 0 ? errdetail("It has not reached the end of its topic yet.")
-								: errdetail("It was last known to be at the end of its topic %ld "
-											"ms ago, \"kafka_cache.max_staleness\" is %d ms.",
-											(long) ((now - at_end) / 1000), kcf_guc_max_staleness),
+					staleness < 0 ? errdetail("It has not reached the end of its topic yet.")
+								  : errdetail("It was last known to be at the end of its topic %ld "
+											  "ms ago, \"kafka_cache.max_staleness\" is %d ms.",
+											  (long) (staleness / 1000), kcf_guc_max_staleness),
 					errhint("See kafka_cache.tables for its state.")));
 }
 

@@ -28,6 +28,9 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+/* A consumer with tables turns once a second, or something has stopped it. */
+#define CONSUMER_SILENT INT64CONST(5000000)
+
 PG_FUNCTION_INFO_V1(kafka_cache_tables);
 PG_FUNCTION_INFO_V1(kafka_cache_partitions);
 PG_FUNCTION_INFO_V1(kafka_cache_errors);
@@ -113,11 +116,19 @@ kcf_status_state(const KcfTable *table, bool listed, const char **text)
 
 	state = pg_atomic_read_u32(&((KcfTable *) table)->state);
 	*text = table->text;
-	/* The process that would know better is not there. */
+	/* The process that would know better is not there, or does not get round to saying it. */
 	if (worker == NULL || worker->pid == 0)
 	{
 		state = KCF_TABLE_STOPPED;
 		*text = worker && worker->text[0] ? worker->text : "the consumer is not running";
+	}
+	else if (kcf_moment_now() -
+				 (KcfMoment) pg_atomic_read_u64(&kcf_database(database)->turned_at[table->clock]) >
+			 CONSUMER_SILENT)
+	{
+		if (state == KCF_TABLE_READY)
+			state = KCF_TABLE_STALLED;
+		*text = "its consumer process is there, but has done nothing for some seconds";
 	}
 	return kcf_table_state_name(state);
 }
@@ -167,11 +178,11 @@ get_progress(const KcfPartitions *partitions)
 }
 
 static Datum
-interval_since(TimestampTz then)
+interval_of(int64 us)
 {
 	Interval *span = palloc0(sizeof(Interval));
 
-	span->time = Max(GetCurrentTimestamp() - then, 0);
+	span->time = us;
 	return IntervalPGetDatum(span);
 }
 
@@ -185,7 +196,7 @@ typedef struct TableRow
 	int64 lag;
 	int64 bytes;
 	double progress;
-	uint64 at_end;
+	int64 staleness; /* -1: unknown */
 	uint64 loaded_at;
 	KcfCounters counters;
 	KcfStoreStats stats;
@@ -198,6 +209,7 @@ copy_table(Oid relid, bool listed, TableRow *row)
 	const char *text;
 
 	memset(row, 0, sizeof(TableRow));
+	row->staleness = -1;
 	LWLockAcquire(kcf_registry_lock, LW_SHARED);
 	table = kcf_table_find(MyDatabaseId, relid);
 	row->state = kcf_status_state(table, listed, &text);
@@ -211,7 +223,7 @@ copy_table(Oid relid, bool listed, TableRow *row)
 		row->lag_known = get_lag(row->ready ? &table->followed : &table->load, &row->lag);
 		row->progress = row->ready && table->load.n == 0 ? 1 : get_progress(&table->load);
 		row->bytes = pg_atomic_read_u64(&table->account.bytes);
-		row->at_end = pg_atomic_read_u64(&table->at_end);
+		row->staleness = kcf_table_staleness(table);
 		row->loaded_at = pg_atomic_read_u64(&table->loaded_at);
 		kcf_table_counters(table, &row->counters);
 		if (store)
@@ -256,8 +268,8 @@ kafka_cache_tables(PG_FUNCTION_ARGS)
 		values[i++] = Int64GetDatum(row.counters.ignored);
 		nulls[i] = !row.lag_known;
 		values[i++] = Int64GetDatum(row.lag);
-		nulls[i] = row.at_end == 0;
-		values[i++] = interval_since((TimestampTz) row.at_end);
+		nulls[i] = row.staleness < 0;
+		values[i++] = interval_of(row.staleness);
 		values[i++] = Float8GetDatum(row.progress);
 		nulls[i] = row.loaded_at == 0;
 		values[i++] = TimestampTzGetDatum((TimestampTz) row.loaded_at);

@@ -229,7 +229,7 @@ serve(Writer *w)
 		(void) kcf_table_sweep(w->table, kcf_pins_min(w->table->database, w->table->clock));
 	}
 	pg_atomic_write_u64(&w->table->loaded_at, GetCurrentTimestamp());
-	pg_atomic_write_u64(&w->table->at_end, GetCurrentTimestamp());
+	pg_atomic_write_u64(&w->table->fresh_at, kcf_moment_now());
 	kcf_clock_publish(w->table->database, w->table->clock);
 	kcf_table_set_state(w->table, KCF_TABLE_READY, NULL);
 	kcf_wait_broadcast(w->table->database);
@@ -333,7 +333,7 @@ kcf_writer_churn(PG_FUNCTION_ARGS)
 			heap_deform_tuple(SPI_tuptable->vals[n % nrows], SPI_tuptable->tupdesc, values, isnull);
 			write_row(&w, PUT, values, isnull);
 		}
-		pg_atomic_write_u64(&w.table->at_end, now);
+		pg_atomic_write_u64(&w.table->fresh_at, kcf_moment_now());
 		publish(&w);
 	}
 	kcf_store_detach(w.handle);
@@ -370,7 +370,10 @@ kcf_writer_set_state(PG_FUNCTION_ARGS)
 Datum
 kcf_writer_set_at_end(PG_FUNCTION_ARGS)
 {
-	pg_atomic_write_u64(&open_table(PG_GETARG_OID(0))->at_end, PG_GETARG_TIMESTAMPTZ(1));
+	TimestampTz at_end = PG_GETARG_TIMESTAMPTZ(1); /* 0: never */
+
+	pg_atomic_write_u64(&open_table(PG_GETARG_OID(0))->fresh_at,
+						at_end == 0 ? 0 : kcf_moment_now() - (GetCurrentTimestamp() - at_end));
 	PG_RETURN_VOID();
 }
 
