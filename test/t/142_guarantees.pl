@@ -213,6 +213,19 @@ foreach my $delivery (qw(records immediate))
 	$proxy->command('pass');
 	is(comes("deposed-$delivery", "deposed-$delivery"), "deposed-$delivery", '... and it is there');
 	goes_on('deposed');
+
+	# The acknowledgement is lost, and all that is heard of the record afterwards is that it is there already (46): a
+	# reader could not wait for it.
+	$proxy->command('mute', $proxy->PRODUCE);
+	my ($lost) = at_once($node, "INSERT INTO $delivery VALUES ('twice-$delivery', '1')");
+	$proxy->command('met', $proxy->PRODUCE, 1);
+	$proxy->command('refuse', 46);
+	$proxy->command('pass');
+	$told = told_by($lost);
+	is($told->{state}, '08007', "written, and nobody says where ($delivery): 08007");
+	like($told->{err}, qr/where it was written was lost/, '... with the reason');
+	is(comes("twice-$delivery", "twice-$delivery"), "twice-$delivery", '... and it is there, once');
+	goes_on('twice');
 }
 
 # --- cancelled ------------------------------------------------------------------------------------------------------
