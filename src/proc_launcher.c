@@ -45,6 +45,7 @@
 	250 /* who has left its database may take so long to end; then it is not waited for */
 #define HEALTHY_MS 60000 /* who lived so long starts at the beginning of the back-off again */
 #define STANDBY_LOOK_MS 60000
+#define STANDBY_TURN_MS 5000 /* nobody tells of a promotion */
 #define LOG_INTERVAL_MS 60000
 #define STILL_READ_MS 1000
 #define VISITS_AT_ONCE 2 /* of databases not known yet: do not take all of max_worker_processes */
@@ -583,7 +584,7 @@ tend_workers(void)
 	return wait;
 }
 
-/* Nobody runs DDL on a standby, so consumers are told that there may have been some. */
+/* Nobody tells of DDL on a standby, so consumers are told that there may have been some. */
 static void
 tell_consumers(void)
 {
@@ -623,6 +624,7 @@ kcf_launcher_main(Datum arg)
 	HASHCTL ctl = { .keysize = sizeof(Oid), .entrysize = sizeof(Visited) };
 	uint32 looked = 0;
 	TimestampTz last_look = 0;
+	bool was_standby = false;
 	char *databases;
 
 	kcf_proc_start("launcher");
@@ -635,7 +637,9 @@ kcf_launcher_main(Datum arg)
 		TimestampTz now = GetCurrentTimestamp();
 		uint32 looks = kcf_launcher_looks();
 		bool standby = RecoveryInProgress();
-		bool again = standby && TimestampDifferenceExceeds(last_look, now, STANDBY_LOOK_MS);
+		/* The last look at what replay has brought comes after it. */
+		bool again =
+			standby ? TimestampDifferenceExceeds(last_look, now, STANDBY_LOOK_MS) : was_standby;
 		bool visit_all = take_visits();
 		long wait = reap(now);
 
@@ -657,8 +661,9 @@ kcf_launcher_main(Datum arg)
 		{
 			long ms = ms_until(TimestampTzPlusMilliseconds(last_look, STANDBY_LOOK_MS), now) + 1;
 
-			wait = sooner(wait, ms);
+			wait = sooner(wait, Min(ms, STANDBY_TURN_MS));
 		}
+		was_standby = standby;
 		pgstat_report_activity(STATE_IDLE, NULL);
 		kcf_proc_wait(wait);
 	}

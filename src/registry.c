@@ -11,6 +11,7 @@
 #include "guc.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -259,6 +260,20 @@ kcf_database_ddl(Oid dboid)
 		return;
 	pg_atomic_fetch_add_u32(&registry->databases[slot].ddl, 1);
 	kcf_database_wake(dboid);
+}
+
+void
+kcf_database_look(Oid dboid)
+{
+	int slot;
+
+	if (!RecoveryInProgress())
+		return;
+	slot = kcf_database_find(dboid);
+	if (slot >= 0 && registry->databases[slot].state == KCF_DATABASE_RUNNING)
+		kcf_database_ddl(dboid);
+	else
+		kcf_launcher_visit(dboid);
 }
 
 /* ---- withdrawal ---- */

@@ -241,6 +241,11 @@ extern void kcf_database_report(int database, bool has_extension);
 extern void kcf_database_wake(Oid dboid);
 /* DDL that may concern the cached tables of a database was committed. */
 extern void kcf_database_ddl(Oid dboid);
+/*
+ * Somebody misses a table there. On a standby nobody tells of DDL, which comes by replay; anywhere else this does
+ * nothing.
+ */
+extern void kcf_database_look(Oid dboid);
 
 /* Launcher: a slot for a database (-1: all taken), and giving it and what is left of its tables
  * back. */

@@ -175,6 +175,16 @@ is_served(Oid relid, void *unused)
 									kcf_clock_published(table->database, table->clock));
 }
 
+/* ... or will be, when it is loaded: the consumer knows its definition. */
+static bool
+is_known(Oid relid, void *unused)
+{
+	KcfTable *table = find_table(relid);
+
+	return is_served(relid, NULL) ||
+		   (table && loading_store(table, kcf_catalog_cached(relid)->fingerprint));
+}
+
 char *
 kcf_relation_position(Oid relid)
 {
@@ -385,6 +395,8 @@ wait_for_tables(const KcfScope *scope, Oid relid, TimestampTz *deadline)
 
 	if (*deadline == 0)
 		*deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), kcf_guc_wait_timeout);
+	if (OidIsValid(kcf_scope_visit(scope, is_known, NULL)))
+		kcf_database_look(MyDatabaseId);
 	kcf_wait_prepare(database);
 	while (OidIsValid(relid = kcf_scope_visit(scope, is_served, NULL)))
 	{

@@ -109,6 +109,8 @@ wait_until_reached(Oid relid, const Wanted *wanted, const Interval *timeout)
 			 errhint("Add the database to kafka_cache.databases and reload the configuration.")));
 
 	INSTR_TIME_SET_CURRENT(start);
+	if (readable_table(relid) == NULL)
+		kcf_database_look(MyDatabaseId);
 	database = kcf_my_database();
 	kcf_wait_prepare(database);
 	while (!(reached = is_reached(relid, wanted)))
