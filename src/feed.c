@@ -84,6 +84,35 @@ kcf_feed_set_count(KcfFeed *feed, int n)
 	return true;
 }
 
+/*
+ * The store is about to forget a deletion: who asks for what came before it gets no answer any more. Said before the
+ * sequence is published at which it is gone.
+ */
+static void
+deletion_forgotten(void *arg, int32 partition, int64 offset)
+{
+	const KcfPartitions *shared = shared_partitions(arg);
+	pg_atomic_uint64 *from;
+
+	if (partition >= shared->n)
+		return;
+	from = &shared->array[partition].complete_from;
+	if (pg_atomic_read_u64(from) <= (uint64) offset)
+		pg_atomic_write_u64(from, offset + 1);
+}
+
+static KcfIngest *
+create_ingest(KcfFeed *feed, KcfTableDef *def)
+{
+	KcfTable *table = feed->table;
+	KcfIngest *ingest = kcf_ingest_create(def, feed->store, &table->account,
+										  feed->beside ? table->load_errors : table->errors,
+										  &feed->progress, feed->mcxt);
+
+	kcf_store_set_forgotten(kcf_ingest_writer(ingest), deletion_forgotten, feed);
+	return ingest;
+}
+
 KcfFeed *
 kcf_feed_open(KcfTable *table, KcfTableDef *def, const KcfServerOptions *server, bool load)
 {
@@ -102,9 +131,7 @@ kcf_feed_open(KcfTable *table, KcfTableDef *def, const KcfServerOptions *server,
 	feed->now = kcf_moment_now();
 	PG_TRY();
 	{
-		feed->ingest = kcf_ingest_create(def, feed->store, &table->account,
-										 feed->beside ? table->load_errors : table->errors,
-										 &feed->progress, mcxt);
+		feed->ingest = create_ingest(feed, def);
 	}
 	PG_CATCH();
 	{
@@ -120,10 +147,7 @@ kcf_feed_open(KcfTable *table, KcfTableDef *def, const KcfServerOptions *server,
 void
 kcf_feed_redefine(KcfFeed *feed, KcfTableDef *def, const KcfServerOptions *server, bool new_client)
 {
-	KcfTable *table = feed->table;
-	KcfIngest *ingest = kcf_ingest_create(def, feed->store, &table->account,
-										  feed->beside ? table->load_errors : table->errors,
-										  &feed->progress, feed->mcxt);
+	KcfIngest *ingest = create_ingest(feed, def);
 
 	kcf_ingest_destroy(feed->ingest);
 	feed->ingest = ingest;
@@ -354,6 +378,8 @@ kcf_feed_settle(KcfFeed *feed)
 	if (!feed->beside && feed->progress.npartitions > 0 &&
 		at_end > (KcfMoment) pg_atomic_read_u64(&table->fresh_at))
 		pg_atomic_write_u64(&table->fresh_at, at_end);
+	if (moved && !feed->load)
+		kcf_wait_broadcast_table(table);
 	return moved;
 }
 
@@ -395,6 +421,14 @@ kcf_feed_set_loading(KcfFeed *feed, bool loading)
 {
 	kcf_store_set_loading(kcf_ingest_writer(feed->ingest), loading);
 	feed->untidy = true;
+}
+
+void
+kcf_feed_remember_from_here(KcfFeed *feed)
+{
+	for (int i = 0; i < feed->progress.npartitions; i++)
+		pg_atomic_write_u64(&shared_partitions(feed)->array[i].complete_from,
+							feed->progress.next[i]);
 }
 
 void

@@ -63,6 +63,11 @@ extern void kcf_feed_tick(KcfFeed *feed);
 extern bool kcf_feed_complete(const KcfFeed *feed);
 /* Its store is (or is not any more) filled for the first time: less care of readers, more speed. */
 extern void kcf_feed_set_loading(KcfFeed *feed, bool loading);
+/*
+ * Before its store is served: deletions that the log has lost already cannot be told of, so what is remembered of them
+ * begins at the present position.
+ */
+extern void kcf_feed_remember_from_here(KcfFeed *feed);
 /* The registry serves its store now (again: in place of another one). */
 extern void kcf_feed_served(KcfFeed *feed, bool again);
 extern KcfStore *kcf_feed_store(const KcfFeed *feed);

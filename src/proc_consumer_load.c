@@ -146,6 +146,7 @@ kcf_consumer_serve_load(KcfConsumerTable *table, KcfSeq seq)
 	KcfTable *shared = table->shared;
 	bool beside = kcf_table_is_served(shared);
 
+	kcf_feed_remember_from_here(table->load);
 	if (!kcf_table_serve(shared, kcf_feed_store(table->load), seq, table->def->fingerprint))
 	{
 		/* Old contents are still being read: later. Who has kept them for too long gives way. */

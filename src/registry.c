@@ -41,8 +41,8 @@ static KcfRegistry *registry = NULL;
 static KcfWorker *my_worker = NULL;
 static int my_worker_database = -1;
 
-/* The database whose changes this backend waits for, -1: none, or for a slot of its own. */
-static int waiting_for = -1;
+/* Where this backend is counted as one that waits, NULL: nowhere. */
+static pg_atomic_uint32 *counted_in = NULL;
 
 Size
 kcf_registry_shmem_size(void)
@@ -545,11 +545,9 @@ kcf_producer_wanted(int database)
 static void
 forget_wait(void)
 {
-	if (waiting_for >= 0)
-	{
-		pg_atomic_fetch_sub_u32(&kcf_database(waiting_for)->waiters, 1);
-		waiting_for = -1;
-	}
+	if (counted_in)
+		pg_atomic_fetch_sub_u32(counted_in, 1);
+	counted_in = NULL;
 }
 
 static void
@@ -573,8 +571,9 @@ forget_wait_at_exit(int code, Datum arg)
 	forget_wait();
 }
 
-void
-kcf_wait_prepare(int database)
+/* waiters NULL: who broadcasts does so whether somebody waits or not. */
+static void
+prepare(ConditionVariable *cv, pg_atomic_uint32 *waiters)
 {
 	static bool registered = false;
 
@@ -586,15 +585,39 @@ kcf_wait_prepare(int database)
 		registered = true;
 	}
 	forget_wait();
-	if (database < 0)
-	{
-		ConditionVariablePrepareToSleep(&registry->claimed);
-		return;
-	}
 	/* A full barrier: who publishes after this sees the waiter, or the waiter sees what was published. */
-	pg_atomic_fetch_add_u32(&kcf_database(database)->waiters, 1);
-	waiting_for = database;
-	ConditionVariablePrepareToSleep(&kcf_database(database)->changed);
+	if (waiters)
+		pg_atomic_fetch_add_u32(waiters, 1);
+	counted_in = waiters;
+	ConditionVariablePrepareToSleep(cv);
+}
+
+static bool
+sleep_on(ConditionVariable *cv, long timeout_ms)
+{
+	if (timeout_ms <= 0)
+	{
+		CHECK_FOR_INTERRUPTS();
+		return false;
+	}
+	return !ConditionVariableTimedSleep(cv, Min(timeout_ms, INT_MAX), PG_WAIT_EXTENSION);
+}
+
+static void
+broadcast(ConditionVariable *cv, pg_atomic_uint32 *waiters)
+{
+	pg_memory_barrier();
+	if (pg_atomic_read_u32(waiters) > 0)
+		ConditionVariableBroadcast(cv);
+}
+
+void
+kcf_wait_prepare(int database)
+{
+	if (database < 0)
+		prepare(&registry->claimed, NULL);
+	else
+		prepare(&kcf_database(database)->changed, &kcf_database(database)->waiters);
 }
 
 bool
@@ -602,13 +625,8 @@ kcf_wait_sleep(int database, long timeout_ms)
 {
 	ConditionVariable *cv = database < 0 ? &registry->claimed : &kcf_database(database)->changed;
 
-	Assert(waiting_for == database);
-	if (timeout_ms <= 0)
-	{
-		CHECK_FOR_INTERRUPTS();
-		return false;
-	}
-	return !ConditionVariableTimedSleep(cv, Min(timeout_ms, INT_MAX), PG_WAIT_EXTENSION);
+	Assert(counted_in == (database < 0 ? NULL : &kcf_database(database)->waiters));
+	return sleep_on(cv, timeout_ms);
 }
 
 void
@@ -621,9 +639,24 @@ kcf_wait_cancel(int database)
 void
 kcf_wait_broadcast(int database)
 {
-	KcfDatabase *db = kcf_database(database);
+	broadcast(&kcf_database(database)->changed, &kcf_database(database)->waiters);
+}
 
-	pg_memory_barrier();
-	if (pg_atomic_read_u32(&db->waiters) > 0)
-		ConditionVariableBroadcast(&db->changed);
+void
+kcf_wait_prepare_table(KcfTable *table)
+{
+	prepare(&table->changed, &table->waiters);
+}
+
+bool
+kcf_wait_sleep_table(KcfTable *table, long timeout_ms)
+{
+	Assert(counted_in == &table->waiters);
+	return sleep_on(&table->changed, timeout_ms);
+}
+
+void
+kcf_wait_broadcast_table(KcfTable *table)
+{
+	broadcast(&table->changed, &table->waiters);
 }

@@ -159,6 +159,10 @@ typedef struct KcfTable
 	KcfCounters counters;
 	KcfAccount account;
 	struct KcfErrorLog *errors; /* errlog.h; arena. Registry lock to follow the pointer */
+
+	/* As those of its database, for who waits for this table alone. They outlive the slot's use. */
+	ConditionVariable changed;
+	pg_atomic_uint32 waiters;
 	KcfTold told;
 
 	/* The consumer's own: those of a load beside a served generation, and the reload done last. */
@@ -360,5 +364,12 @@ extern bool kcf_wait_sleep(int database, long timeout_ms); /* false: time is ove
 extern void kcf_wait_cancel(int database);
 /* Consumer, after a publish or a change of state: nearly free when nobody waits. */
 extern void kcf_wait_broadcast(int database);
+/*
+ * The same for one table: until its state or its position may have changed. The slot may come to be another table's
+ * meanwhile: look before each sleep. kcf_wait_cancel ends it, with whatever argument.
+ */
+extern void kcf_wait_prepare_table(KcfTable *table);
+extern bool kcf_wait_sleep_table(KcfTable *table, long timeout_ms);
+extern void kcf_wait_broadcast_table(KcfTable *table);
 
 #endif /* KCF_REGISTRY_H */

@@ -77,6 +77,8 @@ kcf_tables_shmem_init(void)
 		pg_atomic_init_u64(&table->account.bytes, 0);
 		pg_atomic_init_u64(&table->account.limit, 0);
 		reset_told(&table->told);
+		ConditionVariableInit(&table->changed);
+		pg_atomic_init_u32(&table->waiters, 0);
 	}
 }
 
@@ -311,6 +313,7 @@ kcf_table_drop(KcfTable *table)
 	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
 	table->dboid = InvalidOid;
 	LWLockRelease(kcf_registry_lock);
+	kcf_wait_broadcast_table(table);
 }
 
 /* ---- what it is and how it does ---- */
@@ -339,6 +342,7 @@ kcf_table_set_state(KcfTable *table, KcfTableState state, const char *fmt, ...)
 		pg_atomic_write_u32(&table->state, state);
 		LWLockRelease(kcf_registry_lock);
 		kcf_wait_broadcast(table->database);
+		kcf_wait_broadcast_table(table);
 	}
 }
 

@@ -406,7 +406,13 @@ refer(State *state, const EState *estate)
 KcfSnapshot *
 kcf_snapshot_acquire(EState *estate)
 {
-	KcfScope scope = { .estate = estate };
+	return kcf_snapshot_acquire_for(estate, InvalidOid);
+}
+
+KcfSnapshot *
+kcf_snapshot_acquire_for(EState *estate, Oid relid)
+{
+	KcfScope scope = { .estate = estate, .relid = relid };
 	bool fixed = IsolationUsesXactSnapshot();
 	Snapshot key = estate->es_snapshot;
 	State *state = find_state(key, fixed);

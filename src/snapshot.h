@@ -31,6 +31,8 @@ typedef struct KcfView
 
 /* Waits for all cached tables of the statement's plan, then pins. Reference counted. */
 extern KcfSnapshot *kcf_snapshot_acquire(EState *estate);
+/* And for this table, which a function called by the statement reads. */
+extern KcfSnapshot *kcf_snapshot_acquire_for(EState *estate, Oid relid);
 /* The same outside of a statement, for one table; never shared. */
 extern KcfSnapshot *kcf_snapshot_acquire_relation(Oid relid);
 extern void kcf_snapshot_release(KcfSnapshot *snapshot);

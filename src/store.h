@@ -155,6 +155,9 @@ extern void kcf_store_set_loading(KcfStoreWriter *writer, bool loading);
  */
 #define KCF_TOMBSTONES_ALL ((Size) -1)
 extern void kcf_store_set_tombstone_limit(KcfStoreWriter *writer, Size bytes);
+/* Told before a tombstone is forgotten, where that record lay. Must not throw. */
+typedef void (*KcfForgotten)(void *arg, int32 partition, int64 offset);
+extern void kcf_store_set_forgotten(KcfStoreWriter *writer, KcfForgotten forgotten, void *arg);
 
 /* ---- reading, under a pin of seq ---- */
 extern KcfRow *kcf_store_find(const KcfStore *store, const KcfKeyType *key, uint64 hash,

@@ -241,6 +241,8 @@ struct KcfStoreWriter
 	/* of a tombstone's tuple */
 	Datum *values;
 	bool *isnull;
+	KcfForgotten forgotten; /* NULL: nobody wants to know */
+	void *forgotten_arg;
 };
 
 /* ---- store_index.c ---- */

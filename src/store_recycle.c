@@ -69,8 +69,12 @@ forgettable(const KcfStore *store, const KcfRow *row, KcfSeq min_pinned)
 }
 
 static void
-forget(KcfStore *store, KcfRow *row, KcfSeq seq)
+forget(KcfStoreWriter *writer, KcfRow *row, KcfSeq seq)
 {
+	KcfStore *store = writer->store;
+
+	if (writer->forgotten)
+		writer->forgotten(writer->forgotten_arg, row->partition, row->offset);
 	kcf_index_remove(store, kcf_index_slot_of(store, row));
 	kcf_slab_row_dead(store, row, seq);
 }
@@ -98,7 +102,7 @@ forget_tombstones(KcfStoreWriter *writer, KcfSeq seq, KcfSeq min_pinned)
 				continue;
 			if (left-- == 0)
 				return true;
-			forget(store, row, seq);
+			forget(writer, row, seq);
 		}
 		if (store->tombs.head == slab)
 			return false; /* all others are younger still */
@@ -209,7 +213,7 @@ recycle(KcfStoreWriter *writer, KcfSeq seq, KcfSeq min_pinned, int budget)
 		for (int i = 0; i < n; i++)
 		{
 			if (forgettable(store, batch[i], min_pinned))
-				forget(store, batch[i], seq);
+				forget(writer, batch[i], seq);
 			else if (!move_row(writer, batch[i], kcf_index_slot_of(store, batch[i]), seq))
 			{
 				store->victim_pos = (char *) batch[i];
@@ -265,4 +269,11 @@ void
 kcf_store_set_tombstone_limit(KcfStoreWriter *writer, Size bytes)
 {
 	writer->store->tombstone_limit = bytes;
+}
+
+void
+kcf_store_set_forgotten(KcfStoreWriter *writer, KcfForgotten forgotten, void *arg)
+{
+	writer->forgotten = forgotten;
+	writer->forgotten_arg = arg;
 }
