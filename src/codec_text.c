@@ -270,6 +270,7 @@ find_label(KcfConverter *conv, const char *text, size_t len, Datum *value)
 
 /* ---- all types ---- */
 
+#ifdef KCF_NO_SOFT_ERRORS
 /* Can no number, infinity or NaN begin like this? */
 static bool
 is_no_number(const char *text, size_t len)
@@ -278,6 +279,7 @@ is_no_number(const char *text, size_t len)
 		text++, len--;
 	return len == 0 || strchr("0123456789.+-iInN", *text) == NULL;
 }
+#endif
 
 /* By the input function. */
 static KcfReason

@@ -12,6 +12,8 @@
 
 #include "codec_write_internal.h"
 
+#include "compat.h"
+
 #include "catalog/pg_type.h"
 #include "common/shortest_dec.h"
 #include "mb/pg_wchar.h"
@@ -251,7 +253,8 @@ kcf_print_string(const char *text, size_t len, StringInfo buf)
 
 /* ---- numbers ---- */
 
-static pg_attribute_noreturn() void refuse_number(const char *what)
+pg_noreturn static void
+refuse_number(const char *what)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s cannot be written as JSON", what),

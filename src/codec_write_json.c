@@ -10,6 +10,8 @@
 
 #include "codec_write_internal.h"
 
+#include "compat.h"
+
 #include "access/htup_details.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -162,7 +164,8 @@ kcf_print_raw_composite(KcfPrinter *printer, Datum value, StringInfo buf)
 
 /* ---- json and jsonb ---- */
 
-static pg_attribute_noreturn() void refuse_null(void)
+pg_noreturn static void
+refuse_null(void)
 {
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("JSON null cannot be told from NULL when it is read again"),

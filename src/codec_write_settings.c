@@ -10,6 +10,8 @@
 
 #include "codec_write_internal.h"
 
+#include "compat.h"
+
 #include "access/tupdesc.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
@@ -19,7 +21,6 @@
 #include "utils/float.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/pg_locale.h"
 #include "utils/typcache.h"
 
 /* Of types that contain others, those of what they contain; in doubt all that types usually heed. */

@@ -14,15 +14,27 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_foreign_server.h"
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#endif
 #include "fmgr.h"
 #include "funcapi.h"
 #if PG_VERSION_NUM >= 160000
 #include "nodes/miscnodes.h"
 #endif
 #include "utils/acl.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 
 #if PG_VERSION_NUM < 150000
 #error "kafka_cache_fdw needs PostgreSQL 15 or newer"
+#endif
+
+/* 18 has a word for functions that do not return, which stands in front. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
 #endif
 
 /* 16 has one function for the ownership of everything. */
@@ -40,6 +52,16 @@
 #else
 #define kcf_my_proc_number() (MyProc->pgprocno)
 #endif
+
+/* 17 has wait event sets that belong to somebody; ours live as long as the process. */
+#if PG_VERSION_NUM >= 170000
+#define kcf_create_wait_event_set(events) CreateWaitEventSet(NULL, events)
+#else
+#define kcf_create_wait_event_set(events) CreateWaitEventSet(TopMemoryContext, events)
+#endif
+
+/* Of utils/pg_locale.h, which asks for the headers of ICU: a server's development package need not bring them. */
+extern PGDLLIMPORT char *locale_monetary;
 
 /* 17 and 18 want to know more of a foreign path; a path that its setting disables is only counted since 18. */
 #if PG_VERSION_NUM >= 180000
@@ -87,6 +109,27 @@ kcf_soft_input(FmgrInfo *function, char *text, Oid ioparam, int32 typmod, Datum 
 	*value = InputFunctionCall(function, text, ioparam, typmod);
 	return 0;
 }
+#endif
+
+/* 18 no longer says whether an execution is the only one of its plan. */
+#if PG_VERSION_NUM >= 180000
+#define KCF_EXECUTOR_RUN_PARAMETERS QueryDesc *query, ScanDirection direction, uint64 count
+#define KCF_EXECUTE_ONCE true
+#define kcf_call_executor_run(function, query, direction, count, execute_once)                     \
+	((void) (execute_once), function(query, direction, count))
+#else
+#define KCF_EXECUTOR_RUN_PARAMETERS                                                                \
+	QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once
+#define KCF_EXECUTE_ONCE execute_once
+#define kcf_call_executor_run(function, query, direction, count, execute_once)                     \
+	function(query, direction, count, execute_once)
+#endif
+
+/* 18 asks whether it is an ANALYZE that delays. */
+#if PG_VERSION_NUM >= 180000
+#define kcf_vacuum_delay_point() vacuum_delay_point(true)
+#else
+#define kcf_vacuum_delay_point() vacuum_delay_point()
 #endif
 
 /* 18 has constraints that are not enforced. */

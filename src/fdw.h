@@ -12,6 +12,7 @@
 #define KCF_FDW_H
 
 #include "catalog.h"
+#include "compat.h"
 #include "foreign/fdwapi.h"
 
 /*
@@ -58,7 +59,7 @@ extern void kafkaCacheInitializeWorkerForeignScan(ForeignScanState *node, shm_to
 /* fdw_modify_plan.c */
 extern void kcf_fdw_modify_init(void);
 extern void kcf_fdw_refuse_readonly(const KcfTableDef *def);
-extern void kcf_fdw_refuse_conflict(Oid relid) pg_attribute_noreturn();
+pg_noreturn extern void kcf_fdw_refuse_conflict(Oid relid);
 extern int kafkaCacheIsForeignRelUpdatable(Relation rel);
 extern void kafkaCacheAddForeignUpdateTargets(PlannerInfo *root, Index rtindex,
 											  RangeTblEntry *target_rte, Relation target_relation);

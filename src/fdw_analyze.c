@@ -7,6 +7,7 @@
 #include "fdw.h"
 
 #include "catalog.h"
+#include "compat.h"
 #include "registry.h"
 #include "snapshot.h"
 #include "store.h"
@@ -35,7 +36,7 @@ sample(const KcfView *view, const KcfSnapshot *snapshot, HeapTuple *rows, int nw
 	kcf_store_scan_begin(&scan, view->store, view->seq);
 	for (uint32 slab = 0; kcf_store_scan_slab(&scan, slab); slab++)
 	{
-		vacuum_delay_point();
+		kcf_vacuum_delay_point();
 		while ((row = kcf_store_scan_next(&scan)) != NULL)
 		{
 			HeapTupleData tuple;

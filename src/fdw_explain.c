@@ -8,6 +8,7 @@
 #include "fdw_scan.h"
 
 #include "catalog.h"
+#include "compat.h"
 #include "pending.h"
 
 #include "commands/explain.h"

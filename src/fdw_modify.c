@@ -424,7 +424,8 @@ check_stays(KcfModify *st, Relation rel, const KcfRow *row, const KcfRecord *rec
 						errhint("DELETE the row, and INSERT it again afterwards.")));
 }
 
-pg_attribute_noreturn() static void report_unseen(Relation rel)
+pg_noreturn static void
+report_unseen(Relation rel)
 {
 	ereport(
 		ERROR,

@@ -106,9 +106,9 @@ sqlstate_of_reason(KcfReason reason)
 }
 
 /* The record would come back as a bad one. */
-pg_attribute_noreturn() static void report_fault(KcfModify *st, ResultRelInfo *rinfo,
-												 TupleTableSlot *slot, EState *estate,
-												 const KcfFault *fault)
+pg_noreturn static void
+report_fault(KcfModify *st, ResultRelInfo *rinfo, TupleTableSlot *slot, EState *estate,
+			 const KcfFault *fault)
 {
 	Relation rel = rinfo->ri_RelationDesc;
 	const char *column = fault->column > 0

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "fdw.h"
+#include "compat.h"
 #include "fdw_scan.h"
 
 #include "catalog.h"
@@ -104,7 +105,8 @@ kafkaCacheEndForeignScan(ForeignScanState *node)
 
 /* ---- rows ---- */
 
-pg_attribute_noreturn() static void report_bad_row(ForeignScanState *node, const KcfRow *row)
+pg_noreturn static void
+report_bad_row(ForeignScanState *node, const KcfRow *row)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_EXCEPTION),

@@ -274,7 +274,7 @@ apply_slice(KcfFeed *feed, KcfSeq seq, int slice_us)
 		CHECK_FOR_INTERRUPTS();
 		INSTR_TIME_SET_CURRENT(spent);
 		INSTR_TIME_SUBTRACT(spent, start);
-		if (INSTR_TIME_GET_MICROSEC(spent) >= (uint64) slice_us)
+		if ((int64) INSTR_TIME_GET_MICROSEC(spent) >= slice_us)
 			break;
 	}
 	if (transaction)

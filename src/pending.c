@@ -374,27 +374,32 @@ forget_keys(void)
 }
 
 static void
-note_key(Oid relid, uint64 hash, CommandId command)
+note_key(keys_hash *keys, Oid relid, uint64 hash, CommandId command)
 {
 	KeyId id = { .hash = hash, .relid = relid };
 	bool found;
 
-	keys_insert(xact.keys, id, &found)->command = command;
+	keys_insert(keys, id, &found)->command = command;
 }
 
-/* Of which command a record was is known of the last command only: all others are taken for earlier ones. */
+/*
+ * Of which command a record was is known of the last command only: all others are taken for earlier ones. Half of
+ * the keys are worse than none: they count when they are all there, and what an error has left goes first.
+ */
 static void
 collect_keys(void)
 {
 	KcfPending *log = xact.log;
 	KcfPendingReader reader;
+	keys_hash *keys;
 	uint64 at = 0;
 	char *piece;
 	Size len;
 
+	forget_keys();
 	xact.keys_cxt =
 		AllocSetContextCreate(log->mcxt, "kafka_cache pending keys", ALLOCSET_DEFAULT_SIZES);
-	xact.keys = keys_create(xact.keys_cxt, 256, NULL);
+	keys = keys_create(xact.keys_cxt, 256, NULL);
 	kcf_pending_reader_begin(&reader, log);
 	while ((piece = kcf_pending_reader_next(&reader, &len)) != NULL)
 	{
@@ -403,38 +408,28 @@ collect_keys(void)
 		{
 			KcfFrame *frame = (KcfFrame *) (piece + done);
 
-			note_key(log->targets[frame->target].relid, frame->key_hash,
+			note_key(keys, log->targets[frame->target].relid, frame->key_hash,
 					 at >= xact.command_start ? xact.command : FirstCommandId);
 			done += frame->size;
 			at += frame->size;
 		}
 	}
 	kcf_pending_reader_end(&reader);
+	xact.keys = keys;
 }
 
 bool
 kcf_pending_wrote(const KcfTableDef *def, uint64 key_hash, CommandId *command)
 {
 	KeyId id = { .hash = key_hash, .relid = def->relid };
-	Key *key;
 
 	if (xact.log == NULL || (xact.keys == NULL && kcf_pending_size(xact.log) == 0))
 		return false;
 	if (xact.keys == NULL)
-	{
-		PG_TRY();
-		{
-			collect_keys();
-		}
-		PG_CATCH();
-		{
-			/* Half of them is worse than none. */
-			forget_keys();
-			PG_RE_THROW();
-		}
-		PG_END_TRY();
-	}
-	key = keys_lookup(xact.keys, id);
+		collect_keys();
+
+	Key *key = keys_lookup(xact.keys, id);
+
 	if (key == NULL)
 		return false;
 	*command = key->command;
@@ -483,7 +478,7 @@ kcf_pending_append(KcfPending *log, uint16 target, CommandId command, uint64 key
 	note_append(command);
 	append(log, target, key_hash, rec);
 	if (xact.keys)
-		note_key(log->targets[target].relid, key_hash, xact.command);
+		note_key(xact.keys, log->targets[target].relid, key_hash, xact.command);
 }
 
 void

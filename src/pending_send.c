@@ -10,6 +10,7 @@
 
 #include "pending_internal.h"
 
+#include "compat.h"
 #include "guc.h"
 #include "written.h"
 
@@ -199,8 +200,8 @@ detail_mixed(const Sending *sending, const char *why)
 					 (unsigned long long) sending->unknown, why);
 }
 
-pg_attribute_noreturn() static void report_nothing(const Sending *sending, const Route *route,
-												   const KcfKafkaFault *fault)
+pg_noreturn static void
+report_nothing(const Sending *sending, const Route *route, const KcfKafkaFault *fault)
 {
 	const char *name = server_name(route);
 	const char *why = fault->text[0] ? fault->text : "no reason was given";
@@ -210,8 +211,8 @@ pg_attribute_noreturn() static void report_nothing(const Sending *sending, const
 					detail_nothing(sending, why), errhint("%s", hint_for(fault->error))));
 }
 
-pg_attribute_noreturn() static void report_mixed(const Sending *sending, const Route *route,
-												 const char *why)
+pg_noreturn static void
+report_mixed(const Sending *sending, const Route *route, const char *why)
 {
 	const char *name = server_name(route);
 
@@ -247,8 +248,8 @@ judge(Sending *sending, const Route *route, const KcfReply *reply)
  * An error on the way. The queue's own say what is known of this flush, the others (a temporary file cannot be
  * read) do not: some of it may have left by then.
  */
-pg_attribute_noreturn() static void report_thrown(Sending *sending, const Route *route, bool begun,
-												  MemoryContext mcxt)
+pg_noreturn static void
+report_thrown(Sending *sending, const Route *route, bool begun, MemoryContext mcxt)
 {
 	int code = geterrcode();
 	bool known = !begun || code == ERRCODE_CONNECTION_FAILURE || code == ERRCODE_QUERY_CANCELED ||

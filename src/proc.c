@@ -13,6 +13,7 @@
 
 #include "proc.h"
 
+#include "compat.h"
 #include "registry.h"
 
 #include "miscadmin.h"
@@ -92,7 +93,7 @@ wait_event_set(void)
 {
 	if (wait_set == NULL)
 	{
-		wait_set = CreateWaitEventSet(TopMemoryContext, 3);
+		wait_set = kcf_create_wait_event_set(3);
 		AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 		AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	}

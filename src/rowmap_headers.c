@@ -10,11 +10,14 @@
 
 #include "rowmap_write_internal.h"
 
+#include "compat.h"
+
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 
-static pg_attribute_noreturn() void refuse(const char *detail)
+pg_noreturn static void
+refuse(const char *detail)
 {
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("headers are not an array of names and values"),

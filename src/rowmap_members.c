@@ -10,6 +10,8 @@
 
 #include "rowmap_write_internal.h"
 
+#include "compat.h"
+
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -241,8 +243,8 @@ kcf_column_slices(KcfMemberColumn *column, const char *json, int len)
 	}
 }
 
-static pg_attribute_noreturn() void not_an_array(const KcfRowWriter *writer,
-												 const KcfMemberColumn *column)
+pg_noreturn static void
+not_an_array(const KcfRowWriter *writer, const KcfMemberColumn *column)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

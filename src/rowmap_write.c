@@ -10,6 +10,8 @@
 
 #include "rowmap_write_internal.h"
 
+#include "compat.h"
+
 #include "access/sysattr.h"
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
@@ -185,8 +187,8 @@ slice_of(StringInfo buf)
 
 #define WITHOUT_VALUE "It is the record's value, and a record without a value is a deletion."
 
-static pg_attribute_noreturn() void refuse_null(const KcfRowWriter *writer, int column,
-												const char *detail)
+pg_noreturn static void
+refuse_null(const KcfRowWriter *writer, int column, const char *detail)
 {
 	Oid relid = writer->def->relid;
 	char *relation = get_rel_name(relid);

@@ -11,6 +11,7 @@
 #ifndef KCF_ROWMAP_WRITE_INTERNAL_H
 #define KCF_ROWMAP_WRITE_INTERNAL_H
 
+#include "compat.h"
 #include "rowmap_internal.h"
 #include "rowmap_write.h"
 
@@ -124,8 +125,8 @@ extern void kcf_member_write_children(KcfRowWriter *writer, KcfMember *member, b
 /* Of columns that are split: the value's elements, in JSON. */
 extern void kcf_column_print(KcfRowWriter *writer, KcfMemberColumn *column);
 extern bool kcf_column_slices(KcfMemberColumn *column, const char *json, int len);
-extern void kcf_lengths_differ(const KcfRowWriter *writer, const KcfMemberColumn *a,
-							   const KcfMemberColumn *b) pg_attribute_noreturn();
+pg_noreturn extern void kcf_lengths_differ(const KcfRowWriter *writer, const KcfMemberColumn *a,
+										   const KcfMemberColumn *b);
 /* Turn to one of the elements of this member's array; write it anew. */
 extern void kcf_element_set(KcfMember *member, int at);
 extern void kcf_element_write(KcfRowWriter *writer, KcfMember *member, int at, StringInfo out);

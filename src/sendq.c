@@ -227,8 +227,8 @@ leave_at_exit(int code, Datum arg)
 
 /* ---- errors ---- */
 
-static void
-pg_attribute_noreturn() outcome_unknown(uint64 taken, const char *why)
+pg_noreturn static void
+outcome_unknown(uint64 taken, const char *why)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
@@ -267,8 +267,8 @@ producer_text(char *text, Size size)
 	LWLockRelease(kcf_registry_lock);
 }
 
-static void
-pg_attribute_noreturn() no_producer(void)
+pg_noreturn static void
+no_producer(void)
 {
 	char text[300];
 
@@ -281,8 +281,8 @@ pg_attribute_noreturn() no_producer(void)
 			 errhint("See kafka_cache.workers and the server's log.")));
 }
 
-static void
-pg_attribute_noreturn() out_of_time(void)
+pg_noreturn static void
+out_of_time(void)
 {
 	uint64 taken = give_up();
 
@@ -296,8 +296,8 @@ pg_attribute_noreturn() out_of_time(void)
 					errhint("See whether the brokers can be reached.")));
 }
 
-static void
-pg_attribute_noreturn() producer_gone(void)
+pg_noreturn static void
+producer_gone(void)
 {
 	uint64 taken = give_up();
 

@@ -7,6 +7,8 @@
 
 #include "snapshot_internal.h"
 
+#include "compat.h"
+
 #include "access/parallel.h"
 #include "access/xact.h"
 #include "executor/executor.h"
@@ -104,9 +106,9 @@ run(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once)
 	{
 		kcf_states_check_resumed(query->estate);
 		if (prev_ExecutorRun)
-			prev_ExecutorRun(query, direction, count, execute_once);
+			kcf_call_executor_run(prev_ExecutorRun, query, direction, count, execute_once);
 		else
-			standard_ExecutorRun(query, direction, count, execute_once);
+			kcf_call_executor_run(standard_ExecutorRun, query, direction, count, execute_once);
 	}
 	PG_FINALLY();
 	{
@@ -157,7 +159,7 @@ run_alone(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_
 }
 
 static void
-executor_run(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once)
+executor_run(KCF_EXECUTOR_RUN_PARAMETERS)
 {
 	bool parallel = query->plannedstmt->parallelModeNeeded && !IsParallelWorker();
 
@@ -165,11 +167,11 @@ executor_run(QueryDesc *query, ScanDirection direction, uint64 count, bool execu
 		worker_key = query->estate->es_snapshot;
 
 	if (parallel && !IsInParallelMode())
-		run_showing(query, direction, count, execute_once);
+		run_showing(query, direction, count, KCF_EXECUTE_ONCE);
 	else if (parallel && shown)
-		run_alone(query, direction, count, execute_once);
+		run_alone(query, direction, count, KCF_EXECUTE_ONCE);
 	else
-		run(query, direction, count, execute_once);
+		run(query, direction, count, KCF_EXECUTE_ONCE);
 }
 
 /* Data-modifying WITH queries are run to their end here. */

@@ -322,7 +322,8 @@ hint_for(KcfTableState state)
 	}
 }
 
-pg_attribute_noreturn() static void report_not_ready(Oid relid)
+pg_noreturn static void
+report_not_ready(Oid relid)
 {
 	KcfTable *table = find_table(relid);
 	const char *name = get_rel_name(relid);
@@ -436,7 +437,8 @@ has_written(Oid relid, void *unused)
 	return kcf_written_passed(relid, topic_of(relid)) || !is_served(relid, NULL);
 }
 
-pg_attribute_noreturn() static void report_behind(Oid relid)
+pg_noreturn static void
+report_behind(Oid relid)
 {
 	int32 partition;
 	int64 written;

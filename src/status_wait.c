@@ -13,6 +13,7 @@
 #include "status.h"
 
 #include "catalog.h"
+#include "compat.h"
 
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -149,8 +150,8 @@ kafka_cache_wait_ready(PG_FUNCTION_ARGS)
 
 /* ---- positions ---- */
 
-static void
-pg_attribute_noreturn() bad_position(const char *detail)
+pg_noreturn static void
+bad_position(const char *detail)
 {
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid position"),
 					errdetail_internal("%s", detail),
