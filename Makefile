@@ -8,6 +8,7 @@ MODULE_big = $(EXTENSION)
 OBJS = \
 	kafka_cache_fdw.o \
 	src/arena.o \
+	src/arrivals.o \
 	src/catalog.o \
 	src/catalog_fingerprint.o \
 	src/catalog_table.o \
@@ -40,6 +41,7 @@ OBJS = \
 	src/feed_state.o \
 	src/frame.o \
 	src/guc.o \
+	src/histogram.o \
 	src/ingest.o \
 	src/json_paths.o \
 	src/json_scan.o \
@@ -51,6 +53,9 @@ OBJS = \
 	src/kafka_stats.o \
 	src/kafka_transaction.o \
 	src/keytype.o \
+	src/metrics.o \
+	src/metrics_read.o \
+	src/metrics_show.o \
 	src/options.o \
 	src/options_check.o \
 	src/options_resolve.o \
@@ -79,6 +84,7 @@ OBJS = \
 	src/rowmap_splice.o \
 	src/rowmap_write.o \
 	src/sendq.o \
+	src/sendq_outcome.o \
 	src/sendq_producer.o \
 	src/shmem.o \
 	src/snapshot.o \

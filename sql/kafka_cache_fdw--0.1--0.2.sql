@@ -3,3 +3,29 @@
 
 -- What 0.2 adds to 0.1. CREATE EXTENSION runs the script of the first version and then this one, so that there is one text of
 -- every object, and who updates gets what who installs gets.
+
+CREATE FUNCTION kafka_cache.get_metrics(
+	OUT name pg_catalog.text,
+	OUT kind pg_catalog.text,
+	OUT labels pg_catalog.jsonb,
+	OUT value pg_catalog.float8,
+	OUT help pg_catalog.text)
+	RETURNS SETOF pg_catalog.record
+	LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 500 AS 'MODULE_PATHNAME', 'kafka_cache_metrics';
+COMMENT ON FUNCTION kafka_cache.get_metrics() IS 'rows of the view kafka_cache.metrics';
+
+CREATE VIEW kafka_cache.metrics AS
+	SELECT m.name, m.kind, m.labels, m.value, m.help
+	FROM kafka_cache.get_metrics() m;
+COMMENT ON VIEW kafka_cache.metrics IS 'figures of the server, of this database and of its cached tables, for monitoring';
+COMMENT ON COLUMN kafka_cache.metrics.name IS 'name, by Prometheus'' rules; of a histogram with _bucket, _sum or _count at its end';
+COMMENT ON COLUMN kafka_cache.metrics.kind IS 'counter, gauge or histogram';
+COMMENT ON COLUMN kafka_cache.metrics.labels IS 'what it is of';
+COMMENT ON COLUMN kafka_cache.metrics.value IS 'the figure';
+COMMENT ON COLUMN kafka_cache.metrics.help IS 'what it means';
+GRANT SELECT ON kafka_cache.metrics TO PUBLIC;
+
+CREATE FUNCTION kafka_cache.metrics_text()
+	RETURNS pg_catalog.text
+	LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'kafka_cache_metrics_text';
+COMMENT ON FUNCTION kafka_cache.metrics_text() IS 'kafka_cache.metrics in Prometheus'' text format';

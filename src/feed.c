@@ -113,6 +113,17 @@ create_ingest(KcfFeed *feed, KcfTableDef *def)
 	return ingest;
 }
 
+/* From now on it matters how long a record takes to be visible. */
+static void
+watch_arrivals(KcfFeed *feed)
+{
+	KcfArrivals *arrivals = MemoryContextAlloc(feed->mcxt, sizeof(KcfArrivals));
+
+	arrivals->histogram = &feed->table->totals.latency;
+	arrivals->n = 0;
+	feed->progress.arrivals = arrivals;
+}
+
 KcfFeed *
 kcf_feed_open(KcfTable *table, KcfTableDef *def, const KcfServerOptions *server, bool load)
 {
@@ -129,6 +140,9 @@ kcf_feed_open(KcfTable *table, KcfTableDef *def, const KcfServerOptions *server,
 	feed->store = load ? table->loading : table->gens[0].store;
 	feed->progress.counters = feed->beside ? table->load_counters : table->counters;
 	feed->now = kcf_moment_now();
+	feed->counted = feed->progress.counters;
+	if (!load)
+		watch_arrivals(feed);
 	PG_TRY();
 	{
 		feed->ingest = create_ingest(feed, def);
@@ -164,6 +178,7 @@ kcf_feed_redefine(KcfFeed *feed, KcfTableDef *def, const KcfServerOptions *serve
 void
 kcf_feed_close(KcfFeed *feed)
 {
+	kcf_table_add_up(feed->table, &feed->progress.counters, &feed->counted);
 	kcf_feed_disconnect(feed);
 	kcf_ingest_destroy(feed->ingest);
 	MemoryContextDelete(feed->mcxt);
@@ -355,6 +370,17 @@ kcf_feed_settle(KcfFeed *feed)
 		return false;
 	feed->applied = false;
 	feed->moved = false;
+	/* who has waited for a position finds its records counted */
+	if (moved)
+	{
+		if (feed->beside)
+			table->load_counters = feed->progress.counters;
+		else
+			kcf_table_set_counters(table, &feed->progress.counters);
+		kcf_table_add_up(table, &feed->progress.counters, &feed->counted);
+		if (feed->progress.arrivals)
+			kcf_arrivals_visible(feed->progress.arrivals);
+	}
 	for (int i = 0; i < feed->progress.npartitions; i++)
 	{
 		FeedPartition *partition = &feed->partitions[i];
@@ -367,13 +393,6 @@ kcf_feed_settle(KcfFeed *feed)
 		set_shared(&to->target, partition->target);
 		set_shared(&to->next, feed->progress.next[i]);
 		at_end = Min(at_end, partition->at_end);
-	}
-	if (moved)
-	{
-		if (feed->beside)
-			table->load_counters = feed->progress.counters;
-		else
-			kcf_table_set_counters(table, &feed->progress.counters);
 	}
 	if (!feed->beside && feed->progress.npartitions > 0 &&
 		at_end > (KcfMoment) pg_atomic_read_u64(&table->fresh_at))
@@ -438,6 +457,7 @@ kcf_feed_served(KcfFeed *feed, bool again)
 	feed->moved = true;
 	if (again)
 		feed->progress.counters.reloads++;
+	watch_arrivals(feed);
 	kcf_store_set_tombstone_limit(kcf_ingest_writer(feed->ingest),
 								  (Size) kcf_guc_deletion_memory * 1024);
 }

@@ -85,9 +85,17 @@ kcf_feed_spoil(KcfFeed *feed, const char *fmt, ...)
 
 /* ---- making and ending --------------------------------------------------------------------- */
 
+/* For those who watch how often something goes wrong. */
+static void
+count_fault(KcfFeed *feed, KcfKafkaError error)
+{
+	pg_atomic_fetch_add_u64(&feed->table->totals.faults[error], 1);
+}
+
 static void
 set_fault(KcfFeed *feed, const KcfKafkaFault *fault)
 {
+	count_fault(feed, fault->error);
 	if (feed->fault.error == KCF_KAFKA_OK)
 		feed->fault_since = feed->now;
 	feed->fault = *fault;
@@ -157,7 +165,10 @@ discover(KcfFeed *feed)
 	feed->discover_ms = Min(Max(feed->discover_ms * 2, 1000), MISSING_MAX_MS);
 	feed->discover_at = feed->now + feed->discover_ms * INT64CONST(1000);
 	if (fault.error == KCF_KAFKA_NO_TOPIC)
+	{
+		count_fault(feed, fault.error);
 		feed->topic_missing = true;
+	}
 	else if (fault.error == KCF_KAFKA_AUTH)
 		refused(feed, &fault);
 	else
@@ -188,6 +199,7 @@ kcf_feed_connect(KcfFeed *feed)
 		}
 		kcf_kafka_set_limits(feed->kafka, kcf_ingest_wants_headers(feed->ingest),
 							 feed->def->options->max_record_bytes);
+		pg_atomic_fetch_add_u64(&feed->table->totals.clients, 1);
 		feed->connected_at = feed->now;
 		feed->discover_at = 0;
 		/* Where we were already, nobody needs to be asked first. */
@@ -277,11 +289,13 @@ partition_fault(KcfFeed *feed, const KcfSpooled *spooled)
 		case KCF_KAFKA_OUT_OF_RANGE:
 			/* Before anything was passed nothing can be missed: begin where the log begins. */
 			if (feed->progress.next[partition] == 0)
+			{
 				kcf_kafka_start(feed->kafka, partition, KCF_OFFSET_BEGINNING);
-			else
-				kcf_feed_spoil(feed,
-							   "offset " INT64_FORMAT " of partition %d is no longer in the log",
-							   feed->progress.next[partition], partition);
+				break;
+			}
+			count_fault(feed, fault.error);
+			kcf_feed_spoil(feed, "offset " INT64_FORMAT " of partition %d is no longer in the log",
+						   feed->progress.next[partition], partition);
 			break;
 		case KCF_KAFKA_NO_TOPIC:
 		case KCF_KAFKA_NO_PARTITION:
@@ -365,6 +379,7 @@ look_missing(KcfFeed *feed, int32 partition)
 		kcf_kafka_stats(feed->kafka)->brokers_up == 0)
 		return;
 	p->missing = true;
+	count_fault(feed, KCF_KAFKA_NO_PARTITION);
 	kcf_kafka_stop(feed->kafka, partition);
 }
 

@@ -57,6 +57,7 @@ struct KcfFeed
 	KcfIngest *ingest;
 	KcfSpool *spool;
 	KcfProgress progress;
+	KcfCounters counted;       /* of progress.counters, in the table's totals */
 	FeedPartition *partitions; /* [progress.npartitions] */
 	int capacity;
 

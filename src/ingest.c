@@ -159,6 +159,8 @@ passed(KcfIngest *ingest, const KcfRecord *record, int64 *counter)
 	if (unlikely(record->timestamp < MIN_TIME_MS || record->timestamp > MAX_TIME_MS))
 		progress->counters.timestamps_out_of_range++;
 	progress->next[record->partition] = record->offset + 1;
+	if (progress->arrivals)
+		kcf_arrivals_pass(progress->arrivals, record->timestamp);
 }
 
 /* A key that nobody can read; who it is, only its bytes tell. */

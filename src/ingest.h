@@ -12,6 +12,7 @@
 #ifndef KCF_INGEST_H
 #define KCF_INGEST_H
 
+#include "arrivals.h"
 #include "errlog.h"
 #include "kafka_spool.h"
 #include "rowmap.h"
@@ -32,6 +33,7 @@ typedef struct KcfProgress
 	KcfCounters counters;
 	int64 *next; /* by partition: the offset after the last one passed */
 	int npartitions;
+	KcfArrivals *arrivals; /* NULL: a load, whose records are old anyway */
 } KcfProgress;
 
 /*

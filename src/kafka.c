@@ -295,6 +295,28 @@ kcf_kafka_client_end(KcfKafkaClient *client)
 }
 
 const char *
+kcf_kafka_error_name(KcfKafkaError error)
+{
+	static const char *const names[KCF_KAFKA_OTHER + 1] = {
+		[KCF_KAFKA_OK] = "ok",
+		[KCF_KAFKA_UNREACHABLE] = "unreachable",
+		[KCF_KAFKA_AUTH] = "auth",
+		[KCF_KAFKA_NO_TOPIC] = "no_topic",
+		[KCF_KAFKA_NO_PARTITION] = "no_partition",
+		[KCF_KAFKA_OUT_OF_RANGE] = "out_of_range",
+		[KCF_KAFKA_UNREADABLE] = "unreadable",
+		[KCF_KAFKA_BAD_DATA] = "bad_data",
+		[KCF_KAFKA_CONFIG] = "config",
+		[KCF_KAFKA_TOO_LARGE] = "too_large",
+		[KCF_KAFKA_REFUSED] = "refused",
+		[KCF_KAFKA_FENCED] = "fenced",
+		[KCF_KAFKA_OTHER] = "other",
+	};
+
+	return names[error];
+}
+
+const char *
 kcf_kafka_version(void)
 {
 	return rd_kafka_version_str();

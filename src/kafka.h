@@ -56,6 +56,8 @@ typedef struct KcfKafka KcfKafka;
 
 /* Once in each process that may create clients: whatever is alive ends before the process does. */
 extern void kcf_kafka_init_exit(void);
+/* An error in a word, for metrics. */
+extern const char *kcf_kafka_error_name(KcfKafkaError error);
 /* Version of the library that is loaded. */
 extern const char *kcf_kafka_version(void);
 

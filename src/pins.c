@@ -218,6 +218,26 @@ kcf_pins_any(int database)
 }
 
 int
+kcf_pins_count(int database, TimestampTz *oldest)
+{
+	int count = 0;
+
+	*oldest = PG_INT64_MAX;
+	for (int i = 0; i < pin_slots(); i++)
+	{
+		KcfPin *pin = &pins[i].pin;
+		PinState state = pin_state(pg_atomic_read_u64(&pin->state));
+
+		if ((state != PIN_IDLE && state != PIN_RUNNING) ||
+			pg_atomic_read_u64(&pin->database) != (uint64) database)
+			continue;
+		count++;
+		*oldest = Min(*oldest, (TimestampTz) pg_atomic_read_u64(&pin->since));
+	}
+	return count;
+}
+
+int
 kcf_pins_revoke_older(int database, int clock, KcfSeq seq, TimestampTz older_than)
 {
 	int found = 0;

@@ -45,6 +45,8 @@ extern KcfSeq kcf_pins_min(int database, int clock);
  * is not found by a sequence.
  */
 extern bool kcf_pins_any(int database);
+/* How many pins there are of this database; 0, or since when the oldest is held. For views. */
+extern int kcf_pins_count(int database, TimestampTz *oldest);
 /* Revoke or doom pins that hold a sequence below seq and are older than max age; number of those found. */
 extern int kcf_pins_revoke_older(int database, int clock, KcfSeq seq, TimestampTz older_than);
 

@@ -50,6 +50,18 @@ kcf_registry_shmem_size(void)
 	return MAXALIGN(sizeof(KcfRegistry));
 }
 
+static void
+init_produced(KcfProduced *produced)
+{
+	pg_atomic_init_u64(&produced->delivered, 0);
+	pg_atomic_init_u64(&produced->refused, 0);
+	pg_atomic_init_u64(&produced->unknown, 0);
+	for (int i = 0; i < KCF_NFAULT_SLOTS; i++)
+		pg_atomic_init_u64(&produced->faults[i], 0);
+	pg_atomic_init_u64(&produced->given_up, 0);
+	kcf_histogram_init(&produced->wait);
+}
+
 void
 kcf_registry_shmem_init(void)
 {
@@ -74,6 +86,7 @@ kcf_registry_shmem_init(void)
 				pg_atomic_init_u64(&db->turned_at[clock], 0);
 			ConditionVariableInit(&db->changed);
 			ConditionVariableInit(&db->exited);
+			init_produced(&db->produced);
 		}
 	}
 	LWLockRegisterTranche(registry->tranche, "kafka_cache_registry");
@@ -142,6 +155,7 @@ take_slot(Oid dboid, const char *name)
 	db->visited = false;
 	memset(db->workers, 0, sizeof(db->workers));
 	pg_atomic_write_u32(&db->producer_wanted, 0);
+	init_produced(&db->produced);
 	pg_write_barrier();
 	db->dboid = dboid;
 	return slot;

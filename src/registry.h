@@ -16,6 +16,7 @@
 #include <signal.h>
 
 #include "datatype/timestamp.h"
+#include "histogram.h"
 #include "moment.h"
 #include "pins.h"
 #include "storage/condition_variable.h"
@@ -56,6 +57,28 @@ typedef struct KcfCounters
 	int64 reloads;
 	int64 timestamps_out_of_range;
 } KcfCounters;
+
+#define KCF_NFAULT_SLOTS 16 /* more than there are in KcfKafkaError of kafka.h */
+
+/* Over all loads since the table has its slot: they only grow. Writer: the consumer. */
+typedef struct KcfTotals
+{
+	KcfCounters counters;                      /* under the table's counters_version */
+	pg_atomic_uint64 faults[KCF_NFAULT_SLOTS]; /* what stood in the way, by KcfKafkaError */
+	pg_atomic_uint64 clients;                  /* of the Kafka library, that were made */
+	KcfHistogram latency; /* from a record's timestamp to its being visible; not of loads */
+} KcfTotals;
+
+/* What became of the records that a database's sessions have written. Writers: backends. */
+typedef struct KcfProduced
+{
+	pg_atomic_uint64 delivered;
+	pg_atomic_uint64 refused; /* nothing of them is in the topic */
+	pg_atomic_uint64 unknown;
+	pg_atomic_uint64 faults[KCF_NFAULT_SLOTS]; /* flushes that failed, by KcfKafkaError */
+	pg_atomic_uint64 given_up;                 /* ... or were left by their backends */
+	KcfHistogram wait; /* of flushes: from their last record's handing over to the reply */
+} KcfProduced;
 
 /* Writer: the consumer. Offsets are those of a record; "next" is the offset after the last one
  * passed. */
@@ -165,6 +188,8 @@ typedef struct KcfTable
 	pg_atomic_uint32 waiters;
 	KcfTold told;
 
+	KcfTotals totals;
+
 	/* The consumer's own: those of a load beside a served generation, and the reload done last. */
 	KcfCounters load_counters;
 	struct KcfErrorLog *load_errors;
@@ -218,6 +243,7 @@ typedef struct KcfDatabase
 		changed; /* broadcast when a table's state or, with waiters, its position changed */
 	pg_atomic_uint32 waiters; /* backends that sleep on it: publish broadcasts only then */
 	pg_atomic_uint64 turned_at[KCF_MAX_CLOCKS]; /* KcfMoment of each consumer's last turn; itself */
+	KcfProduced produced;
 } KcfDatabase;
 
 extern LWLock *kcf_registry_lock;
@@ -353,6 +379,9 @@ extern bool kcf_table_sweep(KcfTable *table, KcfSeq min_pinned);
 extern KcfPartition *kcf_table_partitions(KcfTable *table, bool *served, int *n);
 extern void kcf_table_counters(KcfTable *table, KcfCounters *counters);
 extern void kcf_table_set_counters(KcfTable *table, const KcfCounters *counters);
+/* Consumer: what has come to these counters since it was last counted goes to the totals. */
+extern void kcf_table_add_up(KcfTable *table, const KcfCounters *counters, KcfCounters *counted);
+extern void kcf_table_totals(KcfTable *table, KcfCounters *totals);
 
 /*
  * Sleep until something of the database may have changed: kcf_wait_prepare(db); while (!fact) if

@@ -55,6 +55,16 @@ reset_told(KcfTold *told)
 	pg_atomic_init_u32(&told->afresh, 0);
 }
 
+static void
+init_totals(KcfTotals *totals)
+{
+	memset(&totals->counters, 0, sizeof(KcfCounters));
+	for (int i = 0; i < KCF_NFAULT_SLOTS; i++)
+		pg_atomic_init_u64(&totals->faults[i], 0);
+	pg_atomic_init_u64(&totals->clients, 0);
+	kcf_histogram_init(&totals->latency);
+}
+
 void
 kcf_tables_shmem_init(void)
 {
@@ -76,6 +86,7 @@ kcf_tables_shmem_init(void)
 		pg_atomic_init_u32(&table->counters_version, 0);
 		pg_atomic_init_u64(&table->account.bytes, 0);
 		pg_atomic_init_u64(&table->account.limit, 0);
+		init_totals(&table->totals);
 		reset_told(&table->told);
 		ConditionVariableInit(&table->changed);
 		pg_atomic_init_u32(&table->waiters, 0);
@@ -208,6 +219,7 @@ kcf_table_create(Oid dboid, Oid relid, int database, int clock)
 		memset(&table->followed, 0, sizeof(KcfPartitions));
 		memset(&table->load, 0, sizeof(KcfPartitions));
 		memset(&table->counters, 0, sizeof(table->counters));
+		init_totals(&table->totals);
 		pg_atomic_write_u64(&table->account.bytes, 0);
 		pg_atomic_write_u64(&table->account.limit, 0);
 		table->errors = NULL;
@@ -429,15 +441,15 @@ kcf_table_partitions(KcfTable *table, bool *served, int *n)
 	}
 }
 
-void
-kcf_table_counters(KcfTable *table, KcfCounters *counters)
+static void
+read_counters(KcfTable *table, const KcfCounters *from, KcfCounters *counters)
 {
 	for (;;)
 	{
 		uint32 before = pg_atomic_read_u32(&table->counters_version);
 
 		pg_read_barrier();
-		*counters = table->counters;
+		*counters = *from;
 		pg_read_barrier();
 		if ((before & 1) == 0 && pg_atomic_read_u32(&table->counters_version) == before)
 			return;
@@ -447,12 +459,40 @@ kcf_table_counters(KcfTable *table, KcfCounters *counters)
 }
 
 void
+kcf_table_counters(KcfTable *table, KcfCounters *counters)
+{
+	read_counters(table, &table->counters, counters);
+}
+
+void
+kcf_table_totals(KcfTable *table, KcfCounters *totals)
+{
+	read_counters(table, &table->totals.counters, totals);
+}
+
+void
 kcf_table_set_counters(KcfTable *table, const KcfCounters *counters)
 {
 	/* Full barriers on both sides: the copy may not slip out. Nothing between them can throw. */
 	pg_atomic_fetch_add_u32(&table->counters_version, 1);
 	table->counters = *counters;
 	pg_atomic_fetch_add_u32(&table->counters_version, 1);
+}
+
+void
+kcf_table_add_up(KcfTable *table, const KcfCounters *counters, KcfCounters *counted)
+{
+	/* Nothing but numbers of one size: added as an array. */
+	int64 *totals = (int64 *) &table->totals.counters;
+	const int64 *now = (const int64 *) counters;
+	const int64 *before = (const int64 *) counted;
+
+	StaticAssertStmt(sizeof(KcfCounters) % sizeof(int64) == 0, "counters are int64");
+	pg_atomic_fetch_add_u32(&table->counters_version, 1);
+	for (int i = 0; i < (int) (sizeof(KcfCounters) / sizeof(int64)); i++)
+		totals[i] += now[i] - before[i];
+	pg_atomic_fetch_add_u32(&table->counters_version, 1);
+	*counted = *counters;
 }
 
 /* ---- stores ---- */

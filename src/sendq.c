@@ -191,6 +191,7 @@ give_up(void)
 {
 	uint64 taken = leave_lane();
 
+	kcf_sendq_count_given_up(taken, nrecords);
 	forget_flush();
 	return taken;
 }
@@ -221,7 +222,7 @@ abandon_at_subxact_end(SubXactEvent event, SubTransactionId mySubid, SubTransact
 static void
 leave_at_exit(int code, Datum arg)
 {
-	flushing = false;
+	kcf_sendq_abandon();
 	(void) leave_lane();
 }
 
@@ -640,6 +641,7 @@ kcf_sendq_send(const char *frames, Size len)
 KcfReply *
 kcf_sendq_finish(void)
 {
+	TimestampTz ended_at = GetCurrentTimestamp();
 	KcfReply *reply;
 	uint64 taken;
 	uint64 counted;
@@ -683,6 +685,7 @@ kcf_sendq_finish(void)
 			strlcpy(reply->fault.text, "the producer process has ended", sizeof(reply->fault.text));
 		}
 	}
+	kcf_sendq_count_reply(reply, ended_at);
 	forget_flush();
 	return reply;
 }

@@ -65,4 +65,9 @@ extern void *kcf_lane_memory_from(int lane);
 /* How many lanes are offered, in all databases. */
 extern pg_atomic_uint32 *kcf_lane_offers(void);
 
+/* ---- sendq_outcome.c ---- */
+extern void kcf_sendq_count_reply(const KcfReply *reply, TimestampTz ended_at);
+/* Of a flush that its backend leaves: so many of its records may have left. */
+extern void kcf_sendq_count_given_up(uint64 taken, uint64 records);
+
 #endif /* KCF_SENDQ_INTERNAL_H */

@@ -177,6 +177,12 @@ get_progress(const KcfPartitions *partitions)
 	return partitions->n == 0 ? 0 : all == 0 ? 1 : done / all;
 }
 
+double
+kcf_status_progress(KcfTable *table)
+{
+	return kcf_table_is_served(table) && table->load.n == 0 ? 1 : get_progress(&table->load);
+}
+
 static Datum
 interval_of(int64 us)
 {
@@ -221,7 +227,7 @@ copy_table(Oid relid, bool listed, TableRow *row)
 		strlcpy(row->topic, table->topic, sizeof(row->topic));
 		row->ready = kcf_table_is_served(table);
 		row->lag_known = get_lag(row->ready ? &table->followed : &table->load, &row->lag);
-		row->progress = row->ready && table->load.n == 0 ? 1 : get_progress(&table->load);
+		row->progress = kcf_status_progress(table);
 		row->bytes = pg_atomic_read_u64(&table->account.bytes);
 		row->staleness = kcf_table_staleness(table);
 		row->loaded_at = pg_atomic_read_u64(&table->loaded_at);

@@ -32,4 +32,7 @@ extern bool kcf_status_is_listed(void);
  */
 extern const char *kcf_status_state(const KcfTable *table, bool listed, const char **text);
 
+/* How far the load of a table is, from 0 to 1. Under the registry lock. */
+extern double kcf_status_progress(KcfTable *table);
+
 #endif /* KCF_STATUS_H */
