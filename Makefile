@@ -91,6 +91,8 @@ OBJS = \
 	src/snapshot_executor.o \
 	src/snapshot_wait.o \
 	src/status.o \
+	src/status_changes.o \
+	src/status_position.o \
 	src/status_wait.o \
 	src/status_workers.o \
 	src/store.o \

@@ -29,3 +29,18 @@ CREATE FUNCTION kafka_cache.metrics_text()
 	RETURNS pg_catalog.text
 	LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'kafka_cache_metrics_text';
 COMMENT ON FUNCTION kafka_cache.metrics_text() IS 'kafka_cache.metrics in Prometheus'' text format';
+
+CREATE FUNCTION kafka_cache.changes(relation pg_catalog.regclass, since pg_catalog.jsonb,
+	OUT key pg_catalog.text,
+	OUT deleted pg_catalog.bool,
+	OUT partition pg_catalog.int4,
+	OUT "offset" pg_catalog.int8,
+	OUT record_time pg_catalog.timestamptz)
+	RETURNS SETOF pg_catalog.record
+	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 1000 ROWS 100 AS 'MODULE_PATHNAME', 'kafka_cache_changes';
+COMMENT ON FUNCTION kafka_cache.changes(pg_catalog.regclass, pg_catalog.jsonb) IS 'keys that were changed or deleted since a position';
+
+CREATE FUNCTION kafka_cache.wait_for_change(relation pg_catalog.regclass, since pg_catalog.jsonb, timeout pg_catalog.interval DEFAULT '30 s')
+	RETURNS pg_catalog.jsonb
+	LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'kafka_cache_wait_for_change';
+COMMENT ON FUNCTION kafka_cache.wait_for_change(pg_catalog.regclass, pg_catalog.jsonb, pg_catalog.interval) IS 'wait for a record after a position; the position then, NULL when the time is over';
