@@ -48,6 +48,7 @@ OBJS = \
 	src/json_walk.o \
 	src/kafka.o \
 	src/kafka_consumer.o \
+	src/kafka_group.o \
 	src/kafka_producer.o \
 	src/kafka_spool.o \
 	src/kafka_stats.o \
@@ -66,6 +67,7 @@ OBJS = \
 	src/proc.o \
 	src/proc_consumer.o \
 	src/proc_consumer_catalog.o \
+	src/proc_consumer_group.o \
 	src/proc_consumer_load.o \
 	src/proc_consumer_plans.o \
 	src/proc_launcher.o \

@@ -36,6 +36,15 @@ KcfConsumer kcf_consumer;
 
 static KcfMoment last_tick = 0;
 
+void
+kcf_consumer_say(void)
+{
+	const char *trouble = kcf_consumer_group_trouble();
+
+	kcf_worker_say("running", trouble ? "%d tables; not shown to lag tools: %s" : "%d tables",
+				   list_length(kcf_consumer.tables), trouble);
+}
+
 /* The sequence that the next publish makes visible. */
 KcfSeq
 kcf_consumer_next_seq(void)
@@ -205,6 +214,7 @@ turn(void)
 	}
 	before = kcf_consumer.publish_wanted || applied;
 	publish(applied);
+	kcf_consumer_tend_groups(now);
 
 	if (before || tick)
 	{

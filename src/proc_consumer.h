@@ -49,6 +49,8 @@ typedef struct KcfConsumer
 
 extern KcfConsumer kcf_consumer;
 
+/* What kafka_cache.workers shows of us. */
+extern void kcf_consumer_say(void);
 /* The sequence that the next publish makes visible. */
 extern KcfSeq kcf_consumer_next_seq(void);
 /* Who has kept old contents for longer than kafka_cache.max_pin_age gives way. */
@@ -78,6 +80,15 @@ extern void kcf_consumer_take_over(KcfConsumerTable *table);
 /* End a load, and what it has brought. */
 extern void kcf_consumer_drop_load(KcfConsumerTable *table);
 extern void kcf_consumer_close_feed(KcfFeed **feed);
+
+/* ---- proc_consumer_group.c ---- */
+
+/* After the definitions were read: which groups positions are shown under, and by which clients. */
+extern void kcf_consumer_define_groups(void);
+/* Show positions whose time has come, take in what became of those before. Each turn; cheap. */
+extern void kcf_consumer_tend_groups(KcfMoment now);
+/* Why positions are not shown; NULL: they are, or no server names a group. */
+extern const char *kcf_consumer_group_trouble(void);
 
 /* ---- proc_consumer_plans.c ---- */
 

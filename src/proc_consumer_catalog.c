@@ -346,5 +346,6 @@ kcf_consumer_read_catalogs(void)
 	kcf_database_report(kcf_consumer.database, found_extension);
 	if (!found_extension)
 		proc_exit(0);
-	kcf_worker_say("running", "%d tables", list_length(kcf_consumer.tables));
+	kcf_consumer_define_groups();
+	kcf_consumer_say();
 }

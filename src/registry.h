@@ -190,6 +190,10 @@ typedef struct KcfTable
 
 	KcfTotals totals;
 
+	/* Its positions shown to lag tools, as often as that was done and as it failed; consumer */
+	pg_atomic_uint64 group_commits;
+	pg_atomic_uint64 group_failures;
+
 	/* The consumer's own: those of a load beside a served generation, and the reload done last. */
 	KcfCounters load_counters;
 	struct KcfErrorLog *load_errors;

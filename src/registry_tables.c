@@ -90,6 +90,8 @@ kcf_tables_shmem_init(void)
 		reset_told(&table->told);
 		ConditionVariableInit(&table->changed);
 		pg_atomic_init_u32(&table->waiters, 0);
+		pg_atomic_init_u64(&table->group_commits, 0);
+		pg_atomic_init_u64(&table->group_failures, 0);
 	}
 }
 
@@ -222,6 +224,8 @@ kcf_table_create(Oid dboid, Oid relid, int database, int clock)
 		init_totals(&table->totals);
 		pg_atomic_write_u64(&table->account.bytes, 0);
 		pg_atomic_write_u64(&table->account.limit, 0);
+		pg_atomic_write_u64(&table->group_commits, 0);
+		pg_atomic_write_u64(&table->group_failures, 0);
 		table->errors = NULL;
 		reset_told(&table->told);
 		memset(&table->load_counters, 0, sizeof(KcfCounters));

@@ -6,10 +6,13 @@
  *
  * Each command returns when its effect can be seen by clients.
  *		ping BROKERS						wait until this many brokers answer
- *		topic NAME PARTITIONS [NAME=VALUE]...	create a topic; replication=N, else the topic's
- *configuration delete NAME							delete it, and wait until it is gone partitions
- *NAME COUNT				grow it delete-records TOPIC PARTITION OFFSET	everything below the
- *offset (-1: everything) watermarks TOPIC					lines of: partition, low, high
+ *		topic NAME PARTITIONS [NAME=VALUE]...	create a topic; replication=N, else its configuration
+ *		delete NAME							delete it, and wait until it is gone
+ *		partitions NAME COUNT				grow it
+ *		delete-records TOPIC PARTITION OFFSET	everything below the offset (-1: everything)
+ *		watermarks TOPIC					lines of: partition, low, high
+ *		group ID							a group's positions; lines of: topic, partition, offset
+ *		delete-group ID						delete it, with its positions
  *		acl add|remove allow|deny PRINCIPAL OPERATION topic|group|cluster NAME
  *		wait-compacted TOPIC				until no key occurs twice in any partition
  *		wait-gone TOPIC KEY					until no record, tombstones included, has this key
@@ -143,6 +146,8 @@ await_answer(rd_kafka_queue_t *queue)
 	const rd_kafka_acl_result_t **acls;
 	const rd_kafka_DeleteAcls_result_response_t **deleted;
 	size_t nacls = 0;
+	const rd_kafka_group_result_t **groups = NULL;
+	size_t ngroups = 0;
 	size_t count = 0;
 
 	if (event == NULL)
@@ -162,6 +167,18 @@ await_answer(rd_kafka_queue_t *queue)
 		case RD_KAFKA_EVENT_CREATEPARTITIONS_RESULT:
 			topics = rd_kafka_CreatePartitions_result_topics(
 				rd_kafka_event_CreatePartitions_result(event), &count);
+			break;
+		case RD_KAFKA_EVENT_LISTCONSUMERGROUPOFFSETS_RESULT:
+			groups = rd_kafka_ListConsumerGroupOffsets_result_groups(
+				rd_kafka_event_ListConsumerGroupOffsets_result(event), &ngroups);
+			offsets = rd_kafka_group_result_partitions(groups[0]);
+			for (int i = 0; offsets && i < offsets->cnt; i++)
+				printf("%s %d %lld\n", offsets->elems[i].topic, offsets->elems[i].partition,
+					   (long long) offsets->elems[i].offset);
+			break;
+		case RD_KAFKA_EVENT_DELETEGROUPS_RESULT:
+			groups = rd_kafka_DeleteGroups_result_groups(rd_kafka_event_DeleteGroups_result(event),
+														 &ngroups);
 			break;
 		case RD_KAFKA_EVENT_DELETERECORDS_RESULT:
 			offsets =
@@ -190,6 +207,9 @@ await_answer(rd_kafka_queue_t *queue)
 	for (size_t i = 0; i < count; i++)
 		if (rd_kafka_topic_result_error(topics[i]))
 			fail("%s", rd_kafka_topic_result_error_string(topics[i]));
+	for (size_t i = 0; i < ngroups; i++)
+		if (rd_kafka_group_result_error(groups[i]))
+			fail("%s", rd_kafka_error_string(rd_kafka_group_result_error(groups[i])));
 	rd_kafka_event_destroy(event);
 }
 
@@ -356,6 +376,26 @@ wait_high(const char *name, int partition, int64_t offset)
 	}
 }
 
+static void
+list_group(const char *id)
+{
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+	rd_kafka_ListConsumerGroupOffsets_t *request = rd_kafka_ListConsumerGroupOffsets_new(id, NULL);
+
+	rd_kafka_ListConsumerGroupOffsets(client, &request, 1, NULL, queue);
+	await_answer(queue);
+}
+
+static void
+delete_group(const char *id)
+{
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+	rd_kafka_DeleteGroup_t *request = rd_kafka_DeleteGroup_new(id);
+
+	rd_kafka_DeleteGroups(client, &request, 1, NULL, queue);
+	await_answer(queue);
+}
+
 /* A record's partition and key. */
 typedef struct Key
 {
@@ -507,6 +547,10 @@ main(int argc, char **argv)
 		change_acl(argv + 3);
 	else if (strcmp(verb, "watermarks") == 0 && argc == 4)
 		watermarks(argv[3]);
+	else if (strcmp(verb, "group") == 0 && argc == 4)
+		list_group(argv[3]);
+	else if (strcmp(verb, "delete-group") == 0 && argc == 4)
+		delete_group(argv[3]);
 	else if (strcmp(verb, "wait-high") == 0 && argc == 6)
 		wait_high(argv[3], atoi(argv[4]), atoll(argv[5]));
 	else if (strcmp(verb, "wait-compacted") == 0 && argc == 4)

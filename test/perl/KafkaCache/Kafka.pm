@@ -10,6 +10,8 @@
 #   $kafka->delete_records('users', 0, 17);                   # needs cleanup.policy=compact,delete
 #   $kafka->wait_compacted('users');
 #   my %ends = $kafka->watermarks('users');                   # partition => [low, high]
+#   $kafka->group('lag')->{users}{0};                         # a consumer group's committed offset
+#   print $kafka->tool("kafka.admin.AclCommand", ...);        # what one of Kafka's own tools prints
 #   $kafka->broker(1, 'pause');                               # stop, kill, pause, resume, start
 #   $kafka->acl('add', 'allow', 'User:alice', 'read', 'topic', 'users');
 #   $kafka->java(\@lines, 'kafka.tools.ConsoleProducer', ...); # one of Kafka's own tools, given these lines
@@ -100,6 +102,31 @@ sub watermarks
 
 	return map { my ($partition, $low, $high) = split; $partition => [ $low, $high ] }
 	  split /\n/, $self->_admin('watermarks', $topic);
+}
+
+# What a consumer group has committed: topic => { partition => offset }.
+sub group
+{
+	my ($self, $id) = @_;
+	my %topics;
+
+	foreach my $line (split /\n/, $self->_admin('group', $id))
+	{
+		my ($topic, $partition, $offset) = split ' ', $line;
+		$topics{$topic}{$partition} = $offset;
+	}
+	return \%topics;
+}
+
+sub delete_group { my ($self, $id) = @_; return $self->_admin('delete-group', $id); }
+
+# What one of Kafka's own tools prints; dies when it fails.
+sub tool
+{
+	my ($self, @command) = @_;
+	local $ENV{KCF_KAFKA} = $self->{folder};
+
+	return _run("$top/test/kafka", 'java', @command);
 }
 
 # Until the high watermark is there: a transaction's marker comes after its end was acknowledged.
