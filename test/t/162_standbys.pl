@@ -59,6 +59,34 @@ my $load = load_beside($kafka, 10000, sub {
 });
 ok($_->wait_for('postgres', 'SELECT count(*) >= 5000 FROM users'), $_->name . ' is following') foreach @nodes;
 
+# Who cannot listen there asks for what has changed: key => offset, as it follows from all the answers.
+my @followers = map {
+	my $node = $_;
+	beside(
+		sub {
+			my ($since, $end) = ('{}', '{}');
+			my %rows;
+			# The first time: the table itself, and what comes after a position that was read before.
+			$since = $node->safe_psql('postgres', "SELECT kafka_cache.position('users')");
+			%rows = map { split /\|/ } split /\n/, $node->safe_psql('postgres', 'SELECT key, _offset FROM users');
+			my $asked = 0;
+			until (-e "$folder/end" && $node->safe_psql('postgres', "SELECT '" . slurp_file("$folder/end") . "'::jsonb = '$since'") eq 't')
+			{
+				my $next = $node->safe_psql('postgres', "SELECT kafka_cache.wait_for_change('users', '$since', '1 s')");
+				next if $next eq '';
+				foreach my $change (split /\n/, $node->safe_psql('postgres', qq{SELECT key, deleted, "offset" FROM kafka_cache.changes('users', '$since')}))
+				{
+					my ($key, $deleted, $offset) = split /\|/, $change;
+					if ($deleted eq 't') { delete $rows{$key} }
+					else { $rows{$key} = $offset }
+				}
+				$since = $next;
+				$asked++;
+			}
+			print "asked $asked\n", map { "$_|$rows{$_}\n" } sort keys %rows;
+		})
+} @standbys;
+
 my @samplers = map { beside([ 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-d', $_->connstr('postgres'), '-f', "$folder/sample.sql" ]) } @nodes;
 
 # Meanwhile: what the primary has at its position, a standby has when it has passed that.
@@ -181,6 +209,15 @@ cmp_ok($readers->transactions, '>', 0, 'readers went on meanwhile');
 $load->stop;
 ok($_->catch_up('postgres', 'users', $kafka), $_->name . ' is at the end') foreach @standbys;
 same_as_kcat($_, $kafka, 'users', $_->name) foreach @standbys;
+PostgreSQL::Test::Utils::append_to_file("$folder/end.new", $standby->safe_psql('postgres', "SELECT kafka_cache.position('users')"));
+rename "$folder/end.new", "$folder/end" or die;
+foreach my $i (0, 1)
+{
+	ok($followers[$i]->succeeded, $standbys[$i]->name . ': who asked for changes all the time, also while one was promoted');
+	my ($asked, $got) = split /\n/, $followers[$i]->output, 2;
+	note "$asked times";
+	ok($got eq $standbys[$i]->safe_psql('postgres', 'SELECT key, _offset FROM users ORDER BY key COLLATE "C"') . "\n", '... knows every row');
+}
 is($other->safe_psql('postgres', "SELECT value FROM users WHERE key = 'after'"), 'promotion', 'the other standby, without a primary, has it from the topic');
 $standby->safe_psql('postgres', "CREATE FOREIGN TABLE more (key text OPTIONS (key 'true') NOT NULL, value text OPTIONS (value 'true'))
 	SERVER kafka OPTIONS (topic 'users', format 'text')");
