@@ -98,6 +98,9 @@ set_fault(KcfFeed *feed, const KcfKafkaFault *fault)
 	count_fault(feed, fault->error);
 	if (feed->fault.error == KCF_KAFKA_OK)
 		feed->fault_since = feed->now;
+	if (fault->error == KCF_KAFKA_UNREACHABLE && feed->fault.error == KCF_KAFKA_UNREACHABLE &&
+		fault->vague)
+		return;
 	feed->fault = *fault;
 }
 
@@ -436,6 +439,20 @@ partition_stats(KcfFeed *feed, int32 partition, const KcfPartitionStats *stats)
 	look_beyond(feed, partition, stats);
 }
 
+/* A topic that we may not describe is not shown to us either, but who asks for it is told. */
+static bool
+is_hidden(KcfFeed *feed)
+{
+	KcfKafkaFault fault;
+
+	if (kcf_kafka_partitions(feed->kafka, DISCOVER_MS, &fault) > 0 || fault.error != KCF_KAFKA_AUTH)
+		return false;
+	for (int i = 0; i < feed->progress.npartitions; i++)
+		feed->partitions[i].missing = false;
+	refused(feed, &fault);
+	return true;
+}
+
 static void
 read_stats(KcfFeed *feed)
 {
@@ -454,6 +471,8 @@ read_stats(KcfFeed *feed)
 	}
 	for (int i = 0; i < feed->progress.npartitions; i++)
 		missing |= feed->partitions[i].missing;
+	if (missing && !feed->topic_missing && is_hidden(feed))
+		return;
 	if (feed->progress.npartitions > 0)
 		feed->topic_missing = missing;
 
@@ -476,7 +495,8 @@ kcf_feed_listen(KcfFeed *feed)
 		refused(feed, &fault);
 		return;
 	}
-	if (fault.error == KCF_KAFKA_UNREACHABLE && feed->fault.error == KCF_KAFKA_OK)
+	if (fault.error == KCF_KAFKA_UNREACHABLE &&
+		(feed->fault.error == KCF_KAFKA_OK || feed->fault.error == KCF_KAFKA_UNREACHABLE))
 		set_fault(feed, &fault);
 	if (news)
 		read_stats(feed);

@@ -132,19 +132,34 @@ kcf_kafka_clean(const KcfKafkaClient *client, char *out, Size size, const char *
 	out[used] = '\0';
 }
 
+/* A broker that does not take our certificate says so when the handshake is over for us. */
+static bool
+is_alert(const char *text)
+{
+	const char *alert = strstr(text, " alert ");
+
+	return alert && strstr(text, "SSL routines") &&
+		   (strstr(alert, "certificate") || strstr(alert, "unknown ca") ||
+			strstr(alert, "access denied"));
+}
+
 void
 kcf_kafka_fault(const KcfKafkaClient *client, KcfKafkaFault *fault, rd_kafka_resp_err_t err,
 				const char *text)
 {
+	bool vague = err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || text == NULL || text[0] == '\0';
+
 	if (text == NULL || text[0] == '\0')
 		text = rd_kafka_err2str(err);
 	fault->error = kcf_kafka_error(err);
+	fault->vague = vague;
 	kcf_kafka_clean(client, fault->text, sizeof(fault->text), text, strlen(text));
 
 	/* The library has one code for all that ends a connection; a handshake that fails is in the
 	 * text. */
 	if (fault->error == KCF_KAFKA_UNREACHABLE &&
-		(strstr(fault->text, "SSL handshake failed") || strstr(fault->text, "SASL authentication")))
+		(strstr(fault->text, "SSL handshake failed") ||
+		 strstr(fault->text, "SASL authentication") || is_alert(fault->text)))
 		fault->error = KCF_KAFKA_AUTH;
 }
 

@@ -45,6 +45,7 @@ typedef struct KcfKafkaFault
 {
 	KcfKafkaError error;
 	char text[200]; /* no secrets, no control characters */
+	bool vague;     /* UNREACHABLE: the text does not tell more than that */
 } KcfKafkaFault;
 
 typedef struct KcfKafka KcfKafka;

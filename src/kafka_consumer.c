@@ -129,7 +129,9 @@ kcf_kafka_serve(KcfKafka *kafka, KcfKafkaFault *fault)
 			}
 			case RD_KAFKA_EVENT_ERROR:
 				/* refusals outrank the disconnections that follow them */
-				if (fault->error != KCF_KAFKA_AUTH)
+				if (fault->error == KCF_KAFKA_OK ||
+					(fault->error != KCF_KAFKA_AUTH &&
+					 rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN))
 					kcf_kafka_fault(&kafka->client, fault, rd_kafka_event_error(event),
 									rd_kafka_event_error_string(event));
 				break;
