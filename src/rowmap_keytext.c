@@ -90,6 +90,8 @@ print_member(const KcfTableDef *def, const KcfKeyWriter *writer, int i, Datum va
 static char *
 in_server_encoding(StringInfo buf)
 {
+	/* what is printed has no end of its own */
+	*kcf_reserve(buf, 0) = '\0';
 	return pg_any_to_server(buf->data, buf->len, PG_UTF8);
 }
 
