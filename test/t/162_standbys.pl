@@ -197,6 +197,8 @@ SELECT 1 / count(*) FROM users WHERE key = 'key-' || :n;
 }, transactions => 5000);
 my $consumer = "SELECT pid, reloads, loaded_at FROM kafka_cache.workers, kafka_cache.tables WHERE kind = 'consumer'";
 my $before = $standby->safe_psql('postgres', $consumer);
+my $session = $standby->background_psql('postgres');
+is($session->query_safe("SELECT value FROM users WHERE key = 'mine-1-0-1'"), 'written', 'a session that stays');
 my $position = $standby->safe_psql('postgres', "SELECT kafka_cache.position('users')");
 $primary->stop('immediate');
 $standby->promote;
@@ -204,6 +206,8 @@ ok($standby->wait_for('postgres', 'SELECT NOT pg_is_in_recovery()'), 'the primar
 is($standby->safe_psql('postgres', $consumer), $before, '... its consumer and its cache are the same');
 is($standby->safe_psql('postgres', "SELECT kafka_cache.wait_for('users', '$position')"), 't', '... where they were, or later');
 is(told($standby, "INSERT INTO users (key, value) VALUES ('after', 'promotion'); SELECT value FROM users WHERE key = 'after'")->{out}, 'promotion', 'it writes, and reads what it has written');
+is($session->query_safe("INSERT INTO users (key, value) VALUES ('before', 'promotion') RETURNING value"), 'promotion', '... in a session that was there before as well');
+$session->quit;
 is($standby->safe_psql('postgres', 'INSERT INTO ordinary VALUES (1) RETURNING n'), 1, '... ordinary tables as well');
 cmp_ok($readers->transactions, '>', 0, 'readers went on meanwhile');
 $load->stop;
