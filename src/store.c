@@ -134,7 +134,8 @@ kcf_row_raw_value(const KcfRow *row)
 {
 	KcfSlice slice = { NULL, 0 };
 
-	if ((kcf_row_flags(row) & KCF_ROW_TRAILER) && kcf_row_trailer(row)->value_size > 0)
+	if ((kcf_row_flags(row) & KCF_ROW_TRAILER) && kcf_row_trailer(row)->value_size > 0 &&
+		kcf_row_trailer(row)->value_size != KCF_VALUE_HASHED)
 	{
 		const KcfRowTrailer *trailer = kcf_row_trailer(row);
 

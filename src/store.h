@@ -47,14 +47,17 @@ typedef struct KcfRow
 
 /*
  * Bytes of the record that the tuple does not have. Sizes count a zero byte behind them; 0: there
- * are none.
+ * are none. Instead of the value there may be a hash of it, to know the same value again.
  */
 typedef struct KcfRowTrailer
 {
 	uint32 key_size;
-	uint32 value_size;
+	uint32 value_size;                /* or KCF_VALUE_HASHED */
 	char data[FLEXIBLE_ARRAY_MEMBER]; /* the key, the value */
 } KcfRowTrailer;
+
+#define KCF_VALUE_HASHED (UINT32_C(0x80000000) | (uint32) sizeof(uint64))
+#define kcf_trailer_value_size(trailer) ((trailer)->value_size & UINT32_C(0x7fffffff))
 
 #define kcf_row_trailer(row)                                                                       \
 	((KcfRowTrailer *) ((char *) (row) + INTALIGN(sizeof(KcfRow) + (row)->tuple_len)))
@@ -77,12 +80,15 @@ typedef struct KcfRowMeta
 	KcfSlice raw_key;   /* data NULL: canonical */
 	KcfSlice raw_value; /* data NULL: not to be kept */
 	KcfSlice seen_key;  /* raw bytes as received, to count spellings; may be NULL */
+	bool tell_same;     /* KCF_PUT_SAME is wanted, for which raw_value or value_hash is needed */
+	uint64 value_hash;  /* of a value that is not kept, to know it again; 0: not to be kept */
 } KcfRowMeta;
 
 typedef enum KcfPut
 {
 	KCF_PUT_INSERTED, /* a key without a visible row got one */
 	KCF_PUT_REPLACED,
+	KCF_PUT_SAME,    /* replaced, and the value has the same bytes as the one before */
 	KCF_PUT_DELETED, /* tombstone removed a visible row */
 	KCF_PUT_ABSENT,  /* tombstone of a key without a visible row (remembered) */
 	KCF_PUT_LOST, /* kept as its partition's last, another partition's record is newer and stays visible */
@@ -191,7 +197,7 @@ kcf_row_size(const KcfRow *row)
 		const KcfRowTrailer *trailer = kcf_row_trailer(row);
 
 		size = INTALIGN(size) + offsetof(KcfRowTrailer, data);
-		size += (Size) trailer->key_size + trailer->value_size;
+		size += (Size) trailer->key_size + kcf_trailer_value_size(trailer);
 	}
 	return MAXALIGN(size);
 }

@@ -66,6 +66,8 @@ incoming_measure(const KcfStoreWriter *writer, Incoming *in)
 	in->tuple_len = in->hoff + in->data_size;
 	size = sizeof(KcfRow) + in->tuple_len;
 	in->trailer = trailer_size(&in->meta->raw_key) + trailer_size(&in->meta->raw_value);
+	if (in->meta->value_hash != 0)
+		in->trailer += sizeof(uint64);
 	if (in->trailer > 0)
 	{
 		in->flags |= KCF_ROW_TRAILER;
@@ -109,6 +111,12 @@ incoming_write(const KcfStoreWriter *writer, const Incoming *in, KcfRow *row, ui
 		if (trailer->value_size > 0)
 			memcpy(trailer->data + trailer->key_size, in->meta->raw_value.data,
 				   in->meta->raw_value.len);
+		if (in->meta->value_hash != 0)
+		{
+			Assert(in->meta->raw_value.data == NULL);
+			trailer->value_size = KCF_VALUE_HASHED;
+			memcpy(trailer->data + trailer->key_size, &in->meta->value_hash, sizeof(uint64));
+		}
 	}
 	kcf_row_set_death(row, KCF_SEQ_NEVER);
 	kcf_row_set_birth(row, in->h36, birth);
@@ -141,6 +149,22 @@ same_spelling(const KcfRow *row, const KcfRowMeta *meta)
 	if (there.data == NULL || meta->raw_key.data == NULL)
 		return there.data == meta->raw_key.data;
 	return there.len == meta->raw_key.len && memcmp(there.data, meta->raw_key.data, there.len) == 0;
+}
+
+/* Did the row that is replaced have a value of the same bytes? Where that is not known: no. */
+static bool
+same_value(const KcfRow *row, const KcfRowMeta *meta)
+{
+	const KcfRowTrailer *trailer = kcf_row_trailer(row);
+
+	if (!(kcf_row_flags(row) & KCF_ROW_TRAILER) || trailer->value_size == 0)
+		return false;
+	if (trailer->value_size == KCF_VALUE_HASHED)
+		return memcmp(trailer->data + trailer->key_size, &meta->value_hash, sizeof(uint64)) == 0;
+	return meta->raw_value.data != NULL &&
+		   trailer->value_size == (uint32) meta->raw_value.len + 1 &&
+		   memcmp(trailer->data + trailer->key_size, meta->raw_value.data, meta->raw_value.len) ==
+			   0;
 }
 
 /* ---- changing ---- */
@@ -193,6 +217,8 @@ replace(KcfStoreWriter *writer, const Incoming *in, KcfSeq seq, volatile uint64 
 	kcf_slab_row_dead(store, head, seq);
 	if (in->flags & KCF_ROW_TOMBSTONE)
 		return was ? KCF_PUT_DELETED : KCF_PUT_ABSENT;
+	if (was && in->meta->tell_same && same_value(head, in->meta))
+		return KCF_PUT_SAME;
 	return was ? KCF_PUT_REPLACED : KCF_PUT_INSERTED;
 }
 
