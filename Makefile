@@ -57,6 +57,9 @@ OBJS = \
 	src/metrics.o \
 	src/metrics_read.o \
 	src/metrics_show.o \
+	src/notify.o \
+	src/notify_notes.o \
+	src/notify_payload.o \
 	src/options.o \
 	src/options_check.o \
 	src/options_resolve.o \
@@ -69,6 +72,7 @@ OBJS = \
 	src/proc_consumer_catalog.o \
 	src/proc_consumer_group.o \
 	src/proc_consumer_load.o \
+	src/proc_consumer_notify.o \
 	src/proc_consumer_plans.o \
 	src/proc_launcher.o \
 	src/proc_producer.o \
@@ -219,13 +223,17 @@ DISTVERSION = $(shell sed -n '/"provides"/,$$d; s/^ *"version": *"\(.*\)",/\1/p'
 
 # --- programs of the tests -----------------------------------------------------------------------
 
-TOOLS       = build/bin/mock_kafka build/bin/kafka_admin build/bin/producer
+TOOLS       = build/bin/mock_kafka build/bin/kafka_admin build/bin/producer build/bin/listener
 TOOL_COMMON = test/line.c test/produce.c
 TOOL_CFLAGS = -std=gnu11 -O2 -g -Wall -Wextra $(PG_CFLAGS_EXTRA)
 
 tools: setup ## the mock broker and the clients that tests use, in build/bin
 	$(AGAIN) $(TOOLS)
 	$(AGAIN) -C test/kcf_test
+
+build/bin/listener: test/listener.c
+	@mkdir -p $(@D)
+	$(CC) $(TOOL_CFLAGS) $(shell $(PKG_CONFIG) --cflags libpq) $< -o $@ $(shell $(PKG_CONFIG) --libs libpq)
 
 build/bin/%: test/%.c $(TOOL_COMMON) $(wildcard test/*.h)
 	@mkdir -p $(@D)

@@ -8,6 +8,7 @@
 
 #include "guc.h"
 
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "utils/memutils.h"
@@ -146,6 +147,8 @@ kcf_feed_open(KcfTable *table, KcfTableDef *def, const KcfServerOptions *server,
 	PG_TRY();
 	{
 		feed->ingest = create_ingest(feed, def);
+		if (def->options->notify)
+			feed->notify = kcf_notify_create(table, def, mcxt);
 	}
 	PG_CATCH();
 	{
@@ -155,6 +158,8 @@ kcf_feed_open(KcfTable *table, KcfTableDef *def, const KcfServerOptions *server,
 	PG_END_TRY();
 	feed->spool = kcf_spool_create(mcxt);
 	grow(feed, shared_partitions(feed)->n);
+	if (feed->notify && !load)
+		kcf_notify_look_behind(feed->notify);
 	return feed;
 }
 
@@ -163,6 +168,17 @@ kcf_feed_redefine(KcfFeed *feed, KcfTableDef *def, const KcfServerOptions *serve
 {
 	KcfIngest *ingest = create_ingest(feed, def);
 
+	if (def->options->notify == NULL)
+	{
+		if (feed->notify)
+			kcf_notify_destroy(feed->notify);
+		feed->notify = NULL;
+		feed->moved = true;
+	}
+	else if (feed->notify)
+		kcf_notify_redefine(feed->notify, def);
+	else
+		feed->notify = kcf_notify_create(feed->table, def, feed->mcxt);
 	kcf_ingest_destroy(feed->ingest);
 	feed->ingest = ingest;
 	feed->def = def;
@@ -306,6 +322,8 @@ kcf_feed_turn(KcfFeed *feed, KcfSeq seq, int slice_us, Size spool_bytes)
 
 	feed->now = kcf_moment_now();
 	feed->news = true;
+	/* Before its first contents are complete there is nobody to be told, and a standby cannot tell. */
+	kcf_ingest_set_notify(feed->ingest, feed->load || RecoveryInProgress() ? NULL : feed->notify);
 	kcf_feed_connect(feed);
 	if (feed->kafka == NULL)
 		return false;
@@ -365,6 +383,7 @@ kcf_feed_settle(KcfFeed *feed)
 	KcfPartitions *shared = shared_partitions(feed);
 	KcfMoment at_end = PG_INT64_MAX;
 	bool moved = feed->moved;
+	bool owes;
 
 	if (!feed->news && !moved)
 		return false;
@@ -381,6 +400,7 @@ kcf_feed_settle(KcfFeed *feed)
 		if (feed->progress.arrivals)
 			kcf_arrivals_visible(feed->progress.arrivals);
 	}
+	owes = feed->notify && !feed->load && kcf_notify_owes(feed->notify);
 	for (int i = 0; i < feed->progress.npartitions; i++)
 	{
 		FeedPartition *partition = &feed->partitions[i];
@@ -392,6 +412,8 @@ kcf_feed_settle(KcfFeed *feed)
 			set_shared(&to->high, Max(partition->high, feed->progress.next[i]));
 		set_shared(&to->target, partition->target);
 		set_shared(&to->next, feed->progress.next[i]);
+		if (!owes)
+			set_shared(&to->announced, feed->progress.next[i]);
 		at_end = Min(at_end, partition->at_end);
 	}
 	if (!feed->beside && feed->progress.npartitions > 0 &&
@@ -458,6 +480,8 @@ kcf_feed_served(KcfFeed *feed, bool again)
 	if (again)
 		feed->progress.counters.reloads++;
 	watch_arrivals(feed);
+	if (again && feed->notify)
+		kcf_notify_afresh(feed->table);
 	kcf_store_set_tombstone_limit(kcf_ingest_writer(feed->ingest),
 								  (Size) kcf_guc_deletion_memory * 1024);
 }
@@ -466,6 +490,12 @@ KcfStore *
 kcf_feed_store(const KcfFeed *feed)
 {
 	return feed->store;
+}
+
+KcfNotify *
+kcf_feed_notify(const KcfFeed *feed)
+{
+	return feed->notify;
 }
 
 KcfMoment

@@ -18,6 +18,7 @@
 
 #include "catalog.h"
 #include "moment.h"
+#include "notify.h"
 #include "registry.h"
 
 typedef struct KcfFeed KcfFeed;
@@ -71,6 +72,8 @@ extern void kcf_feed_remember_from_here(KcfFeed *feed);
 /* The registry serves its store now (again: in place of another one). */
 extern void kcf_feed_served(KcfFeed *feed, bool again);
 extern KcfStore *kcf_feed_store(const KcfFeed *feed);
+/* What there is to be told of it; NULL: nothing ever. */
+extern KcfNotify *kcf_feed_notify(const KcfFeed *feed);
 /* Stopped for want of memory, since when (0: it is not). */
 extern KcfMoment kcf_feed_full_since(const KcfFeed *feed);
 /* The contents can no longer be trusted or completed, and why; NULL: they can. */

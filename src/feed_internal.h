@@ -55,6 +55,7 @@ struct KcfFeed
 	bool beside; /* ... while another store is served */
 	KcfStore *store;
 	KcfIngest *ingest;
+	KcfNotify *notify; /* NULL: the table has no channel */
 	KcfSpool *spool;
 	KcfProgress progress;
 	KcfCounters counted;       /* of progress.counters, in the table's totals */

@@ -25,6 +25,7 @@ int kcf_guc_max_staleness = 0;
 int kcf_guc_produce_timeout = 30000;
 bool kcf_guc_read_your_writes = true;
 int kcf_guc_producer_idle_timeout = 60;
+int kcf_guc_notify_interval = 100;
 
 static const struct config_enum_entry when_not_ready_values[] = {
 	{ "wait", KCF_NOT_READY_WAIT, false },
@@ -96,6 +97,11 @@ kcf_guc_init(void)
 							"Time without a write after which a database's producer leaves.", NULL,
 							&kcf_guc_producer_idle_timeout, 60, 1, INT_MAX / 1000, PGC_SIGHUP,
 							GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"kafka_cache.notify_interval", "Shortest time between two notifications of one table.",
+		"A change is told at once when the last notification is older; what changes until then "
+		"is told together.",
+		&kcf_guc_notify_interval, 100, 0, 3600000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("kafka_cache");
 }

@@ -31,6 +31,7 @@ extern int kcf_guc_wait_timeout;      /* ms; user */
 extern int kcf_guc_max_staleness;     /* ms, 0: off; user */
 extern int kcf_guc_produce_timeout;   /* ms; user */
 extern bool kcf_guc_read_your_writes; /* user */
+extern int kcf_guc_notify_interval;   /* ms; sighup */
 extern int kcf_guc_producer_idle_timeout; /* s; sighup */
 
 extern void kcf_guc_init(void);

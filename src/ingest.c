@@ -35,6 +35,8 @@ typedef struct Work
 	KcfSpooled *spooled;
 	KcfReason reason; /* of the key */
 	bool faulted;     /* the row was found bad by an error, fault says why */
+	bool changed;     /* what readers see of the key is another row */
+	bool deleted;     /* ... or none */
 	KcfDecodedKey key;
 	KcfFault fault;
 } Work;
@@ -42,7 +44,8 @@ typedef struct Work
 typedef enum Stage
 {
 	STAGE_KEYS,
-	STAGE_ROWS
+	STAGE_ROWS,
+	STAGE_NOTES
 } Stage;
 
 struct KcfIngest
@@ -51,7 +54,9 @@ struct KcfIngest
 	MemoryContext batch; /* what the records of a batch decode to */
 	KcfTableDef *def;
 	KcfRowmap *map;
+	KcfStore *store;
 	KcfStoreWriter *writer;
+	KcfNotify *notify;
 	KcfErrorLog *errors;
 	KcfProgress *progress;
 	Datum *values;
@@ -67,7 +72,8 @@ struct KcfIngest
 	Work work[KCF_INGEST_BATCH];
 	int n;
 	Stage stage;
-	int at; /* the record being worked on */
+	int at;   /* the record being worked on */
+	int done; /* those that were applied */
 	KcfSeq seq;
 };
 
@@ -87,6 +93,7 @@ kcf_ingest_create(KcfTableDef *def, KcfStore *store, KcfAccount *account, KcfErr
 	ingest->batch =
 		AllocSetContextCreate(mcxt, "kafka_cache batch", 0, 256 * 1024, 8 * 1024 * 1024);
 	ingest->def = def;
+	ingest->store = store;
 	ingest->errors = errors;
 	ingest->progress = progress;
 	ingest->values = palloc0(sizeof(Datum) * natts);
@@ -119,6 +126,12 @@ bool
 kcf_ingest_wants_headers(const KcfIngest *ingest)
 {
 	return kcf_rowmap_wants_headers(ingest->map);
+}
+
+void
+kcf_ingest_set_notify(KcfIngest *ingest, KcfNotify *notify)
+{
+	ingest->notify = notify;
 }
 
 /*
@@ -224,6 +237,42 @@ list_fault(KcfIngest *ingest, const Work *work, const KcfFault *fault)
 	}
 }
 
+/* What a record that was applied is to those who listen. */
+static void
+judge_change(KcfIngest *ingest, Work *work, KcfPut put)
+{
+	if (ingest->notify == NULL)
+		return;
+	switch (put)
+	{
+		case KCF_PUT_INSERTED:
+		case KCF_PUT_REPLACED:
+			work->changed = true;
+			break;
+		case KCF_PUT_DELETED:
+			work->changed = work->deleted = true;
+			break;
+		case KCF_PUT_REVEALED:
+			/* another partition's record, or its tombstone */
+			work->changed = true;
+			work->deleted = kcf_store_find(ingest->store, &ingest->def->key, work->key.hash,
+										   work->key.values, ingest->seq) == NULL;
+			break;
+		case KCF_PUT_SAME:
+			kcf_notify_silent(ingest->notify, KCF_SILENT_SAME_VALUE, 1);
+			break;
+		case KCF_PUT_ABSENT:
+			kcf_notify_silent(ingest->notify, KCF_SILENT_ABSENT_KEY, 1);
+			break;
+		case KCF_PUT_LOST:
+			kcf_notify_silent(ingest->notify, KCF_SILENT_OLDER, 1);
+			break;
+		case KCF_PUT_STALE:
+		case KCF_PUT_FULL:
+			break;
+	}
+}
+
 /* ---- applying ------------------------------------------------------------------------------ */
 
 static void
@@ -242,7 +291,7 @@ describe(const Work *work, KcfRowMeta *meta)
 
 /* false: no memory */
 static bool
-apply_tombstone(KcfIngest *ingest, const Work *work)
+apply_tombstone(KcfIngest *ingest, Work *work)
 {
 	KcfCounters *counters = &ingest->progress->counters;
 	KcfRowMeta meta;
@@ -253,6 +302,7 @@ apply_tombstone(KcfIngest *ingest, const Work *work)
 	if (put == KCF_PUT_FULL)
 		return false;
 	heal(ingest, work);
+	judge_change(ingest, work, put);
 	passed(ingest, &work->spooled->record,
 		   put == KCF_PUT_STALE ? &counters->ignored : &counters->tombstones);
 	return true;
@@ -262,14 +312,16 @@ apply_tombstone(KcfIngest *ingest, const Work *work)
  * A bad record whose key is known: the table says what it does to the key's row. false: no memory.
  */
 static bool
-apply_fault(KcfIngest *ingest, const Work *work, const KcfFault *fault)
+apply_fault(KcfIngest *ingest, Work *work, const KcfFault *fault)
 {
 	KcfCounters *counters = &ingest->progress->counters;
 	KcfPut put = KCF_PUT_ABSENT;
 	KcfRowMeta meta;
+	bool silent = true;
 
 	if (work->reason == KCF_OK && ingest->def->options->on_error != KCF_ON_ERROR_KEEP)
 	{
+		silent = false;
 		describe(work, &meta);
 		if (ingest->def->options->on_error == KCF_ON_ERROR_REMOVE)
 			put = kcf_store_delete(ingest->writer, ingest->seq, &meta, work->key.hash,
@@ -285,6 +337,12 @@ apply_fault(KcfIngest *ingest, const Work *work, const KcfFault *fault)
 	}
 	if (put == KCF_PUT_FULL)
 		return false;
+	if (!silent)
+		judge_change(ingest, work, put);
+	else if (ingest->notify)
+		kcf_notify_silent(
+			ingest->notify,
+			work->reason == KCF_REASON_NULL_KEY ? KCF_SILENT_NULL_KEY : KCF_SILENT_BAD_RECORD, 1);
 	if (put == KCF_PUT_STALE)
 		passed(ingest, &work->spooled->record, &counters->ignored);
 	else
@@ -294,6 +352,16 @@ apply_fault(KcfIngest *ingest, const Work *work, const KcfFault *fault)
 		passed(ingest, &work->spooled->record, &counters->errors);
 	}
 	return true;
+}
+
+/* Nobody is to know how to make two values of one hash: of the second one listeners would not hear. */
+static uint64
+hash_value(const KcfSlice *value)
+{
+	uint64 hash = hash_bytes_extended((const unsigned char *) value->data, (int) value->len,
+									  kcf_keytype_secret());
+
+	return hash != 0 ? hash : 1;
 }
 
 /* false: no memory */
@@ -314,11 +382,15 @@ apply_row(KcfIngest *ingest, Work *work)
 	describe(work, &meta);
 	if (ingest->def->options->keep_value)
 		meta.raw_value = record->value;
+	else if (ingest->def->options->notify)
+		meta.value_hash = hash_value(&record->value);
+	meta.tell_same = ingest->notify != NULL;
 	put = kcf_store_put(ingest->writer, ingest->seq, &meta, work->key.hash, work->key.values,
 						ingest->values, ingest->isnull);
 	if (put == KCF_PUT_FULL)
 		return false;
 	heal(ingest, work);
+	judge_change(ingest, work, put);
 	passed(ingest, record, put == KCF_PUT_STALE ? &counters->ignored : &counters->upserts);
 	return true;
 }
@@ -369,7 +441,7 @@ run(KcfIngest *ingest)
 		{
 			Work *work = &ingest->work[ingest->at];
 
-			work->faulted = false;
+			work->faulted = work->changed = work->deleted = false;
 			work->reason =
 				kcf_rowmap_key(ingest->map, &work->spooled->record, &work->key, &work->fault);
 			if (work->reason == KCF_OK)
@@ -381,10 +453,24 @@ run(KcfIngest *ingest)
 		ingest->stage = STAGE_ROWS;
 		ingest->at = 0;
 	}
-	for (; ingest->at < ingest->n; ingest->at++)
-		if (!apply(ingest, &ingest->work[ingest->at]))
-			return false;
-	return true;
+	if (ingest->stage == STAGE_ROWS)
+	{
+		for (; ingest->at < ingest->n; ingest->at++)
+			if (!apply(ingest, &ingest->work[ingest->at]))
+				break;
+		ingest->done = ingest->at;
+		ingest->stage = STAGE_NOTES;
+		ingest->at = 0;
+	}
+	for (; ingest->at < ingest->done && ingest->notify; ingest->at++)
+	{
+		const Work *work = &ingest->work[ingest->at];
+
+		if (work->changed)
+			kcf_notify_changed(ingest->notify, work->key.values, work->spooled->record.partition,
+							   work->spooled->record.offset, work->deleted);
+	}
+	return ingest->done == ingest->n;
 }
 
 /*
@@ -411,6 +497,12 @@ recover(KcfIngest *ingest)
 	{
 		work->reason = fault.reason;
 		work->fault = fault;
+		ingest->at++;
+	}
+	else if (ingest->stage == STAGE_NOTES)
+	{
+		/* its key cannot be printed */
+		kcf_notify_lose(ingest->notify);
 		ingest->at++;
 	}
 	else if (!work->faulted)
@@ -465,7 +557,7 @@ kcf_ingest_apply(KcfIngest *ingest, KcfSeq seq, KcfSpooled **spooled, int n)
 	/* How far we came, among all that were given. */
 	last = n;
 	if (!room)
-		for (last = 0; spooled[last] != ingest->work[ingest->at].spooled; last++)
+		for (last = 0; spooled[last] != ingest->work[ingest->done].spooled; last++)
 			;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(ingest->batch);
@@ -491,5 +583,7 @@ kcf_ingest_skip(KcfIngest *ingest, int32 partition, int64 begin, int64 end, cons
 	progress->counters.errors += end - begin;
 	progress->counters.errors_by_reason[KCF_REASON_TOO_LARGE] += end - begin;
 	progress->counters.records += end - begin;
+	if (ingest->notify)
+		kcf_notify_silent(ingest->notify, KCF_SILENT_BAD_RECORD, end - begin);
 	progress->next[partition] = end;
 }

@@ -15,6 +15,7 @@
 #include "arrivals.h"
 #include "errlog.h"
 #include "kafka_spool.h"
+#include "notify.h"
 #include "rowmap.h"
 
 /* Records that are taken through the stages of decoding and applying together. */
@@ -46,6 +47,8 @@ extern KcfIngest *kcf_ingest_create(KcfTableDef *def, KcfStore *store, KcfAccoun
 extern void kcf_ingest_destroy(KcfIngest *ingest);
 extern KcfStoreWriter *kcf_ingest_writer(KcfIngest *ingest);
 extern bool kcf_ingest_wants_headers(const KcfIngest *ingest);
+/* Where changes are noted; NULL: nowhere. */
+extern void kcf_ingest_set_notify(KcfIngest *ingest, KcfNotify *notify);
 
 /* A transaction around the batches of a turn. */
 extern void kcf_ingest_begin(KcfIngest *ingest);

@@ -214,6 +214,7 @@ turn(void)
 	}
 	before = kcf_consumer.publish_wanted || applied;
 	publish(applied);
+	kcf_consumer_notify();
 	kcf_consumer_tend_groups(now);
 
 	if (before || tick)
@@ -294,11 +295,16 @@ hear_of_changes(void)
 static long
 time_to_sleep(bool busy)
 {
+	int64 notify_in;
+
 	if (busy)
 		return 0;
 	if (kcf_consumer.define_again)
 		return DEFINE_RETRY_MS;
-	return kcf_consumer.tables == NIL && !kcf_consumer.leftovers ? -1 : 1000;
+	if (kcf_consumer.tables == NIL && !kcf_consumer.leftovers)
+		return -1;
+	notify_in = kcf_consumer_notify_in();
+	return notify_in < 0 ? 1000 : Min((notify_in + 999) / 1000, 1000);
 }
 
 void

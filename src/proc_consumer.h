@@ -90,6 +90,13 @@ extern void kcf_consumer_tend_groups(KcfMoment now);
 /* Why positions are not shown; NULL: they are, or no server names a group. */
 extern const char *kcf_consumer_group_trouble(void);
 
+/* ---- proc_consumer_notify.c ---- */
+
+/* Tell listeners what is due, after a publish. */
+extern void kcf_consumer_notify(void);
+/* Microseconds until something is; -1: nothing will be. */
+extern int64 kcf_consumer_notify_in(void);
+
 /* ---- proc_consumer_plans.c ---- */
 
 /* When a table has many more or fewer rows than kept plans go by, have them made again. */

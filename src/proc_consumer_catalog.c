@@ -143,6 +143,14 @@ exchange_definition(KcfConsumerTable *table)
 	return edata;
 }
 
+/* Whether, where and how listeners are told. */
+static bool
+notifies_otherwise(const KcfTableOptions *a, const KcfTableOptions *b)
+{
+	return a->notify_payload != b->notify_payload ||
+		   strcmp(a->notify ? a->notify : "", b->notify ? b->notify : "") != 0;
+}
+
 /* Bring what we know of a table in line with the catalogs. */
 static void
 define(Oid relid)
@@ -227,7 +235,9 @@ define(Oid relid)
 		table->server = new_server;
 	}
 	else if (table->def->client_fingerprint != new_def->client_fingerprint ||
-			 table->def->owner != new_def->owner || (table->server == NULL) != (new_server == NULL))
+			 table->def->owner != new_def->owner ||
+			 (table->server == NULL) != (new_server == NULL) ||
+			 notifies_otherwise(table->def->options, new_def->options))
 	{
 		edata = exchange_definition(table);
 		if (edata)

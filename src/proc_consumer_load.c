@@ -127,6 +127,8 @@ begin_load(KcfConsumerTable *table, KcfMoment now)
 void
 kcf_consumer_start_over(KcfConsumerTable *table)
 {
+	if (table->follow && kcf_feed_notify(table->follow))
+		kcf_notify_afresh(table->shared);
 	kcf_consumer_close_feed(&table->follow);
 	if (kcf_table_is_served(table->shared))
 	{
@@ -246,6 +248,8 @@ kcf_consumer_take_over(KcfConsumerTable *table)
 			edata = kcf_consumer_attempt(open_follow, table);
 		else
 		{
+			if (table->def->options->notify)
+				kcf_notify_afresh(shared);
 			kcf_table_withdraw(shared, kcf_consumer_next_seq());
 			kcf_consumer.publish_wanted = true;
 		}

@@ -132,6 +132,7 @@ kafka_cache_settings(PG_FUNCTION_ARGS)
 		  "whether a query waits for what its session has written" },
 		{ "kafka_cache.produce_timeout", "longest wait of a write" },
 		{ "kafka_cache.producer_idle_timeout", "when a producer without work leaves" },
+		{ "kafka_cache.notify_interval", "shortest time between notifications of a table" },
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 
