@@ -162,6 +162,10 @@ const KcfMetric kcf_metrics[] = {
 	  "reason", silence, "Records that were not told to listeners, by why." },
 	{ "kafka_cache_notification_failures_total", COUNTER, TABLE(notification_failures), NULL, NULL,
 	  "Attempts to notify that failed; what they had is told later." },
+	{ "kafka_cache_group_commits_total", COUNTER, TABLE(group_commits), NULL, NULL,
+	  "How often positions of the table were shown under the server's group_id." },
+	{ "kafka_cache_group_commit_failures_total", COUNTER, TABLE(group_failures), NULL, NULL,
+	  "Attempts to show positions of the table that failed; reading does not depend on it." },
 
 	{ "kafka_cache_consumer_lag", GAUGE, PARTITION(lag), NULL, NULL,
 	  "Offsets between the position and the end of the partition, as far as known." },

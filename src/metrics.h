@@ -142,6 +142,8 @@ typedef struct KcfTableFigures
 	double notifications_incomplete;
 	double notification_failures;
 	double notifications_suppressed[KCF_NSILENCES];
+	double group_commits;
+	double group_failures;
 } KcfTableFigures;
 
 typedef struct KcfPartitionFigures

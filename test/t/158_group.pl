@@ -190,6 +190,11 @@ is_deeply([ split /\n/, $node->safe_psql('postgres', 'SELECT DISTINCT state FROM
 $kafka->acl('remove', 'deny', 'User:ANONYMOUS', 'read', 'group', 'denied');
 shown($node, 'denied', 'the right is given: positions are shown');
 ok(eventually(sub { trouble() eq '4 tables' }), '... and nothing is left to say');
+foreach my $name ('commits', 'commit_failures')
+{
+	is($node->safe_psql('postgres', "SELECT bool_and(value > 0) FROM kafka_cache.metrics WHERE name = 'kafka_cache_group_${name}_total'"), 't',
+		"$name are counted for each table");
+}
 my @said = grep { /consumer group/ } split /\n/, substr($node->log_text, $before);
 is(scalar(grep { /cannot be shown under consumer group "denied"/ } @said), 1, 'the log has one line for its beginning');
 is(scalar(grep { /are shown under consumer group "denied" again/ } @said), 1, '... and one for its end');
