@@ -28,6 +28,7 @@
 #include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 /* ---- creation ---- */
@@ -116,9 +117,13 @@ create_checks(KcfRowmap *map)
 	Oid userid;
 	int sec_context;
 	int nestlevel;
+	bool snapshot = !ActiveSnapshotSet();
 
 	if (constr == NULL || constr->num_check == 0)
 		return;
+	/* such a function may contain queries */
+	if (snapshot)
+		PushActiveSnapshot(GetTransactionSnapshot());
 	GetUserIdAndSecContext(&userid, &sec_context);
 	SetUserIdAndSecContext(map->def->owner, sec_context | SECURITY_RESTRICTED_OPERATION);
 	nestlevel = NewGUCNestLevel();
@@ -141,6 +146,8 @@ create_checks(KcfRowmap *map)
 	}
 	AtEOXact_GUC(false, nestlevel);
 	SetUserIdAndSecContext(userid, sec_context);
+	if (snapshot)
+		PopActiveSnapshot();
 }
 
 KcfRowmap *
