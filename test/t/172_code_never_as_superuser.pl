@@ -126,6 +126,10 @@ one("ALTER FOREIGN TABLE app.spies ADD COLUMN later text, ADD CHECK (app.spy('an
 $kafka->produce('spies', 0, '{"id": "3", "mood": "sad"}', $value);
 $consumer = as_owner('heir', 'another owner and another definition');
 ok($consumer->{'another constant'}, '... a check that was added');
+$from = 0;
+my $all = said()->{'kafka_cache consumer'};
+is_deeply([ sort grep { !/ as (owner|heir)$/ } map { my $place = $_; map { "$place as $_" } keys %{ $all->{$place} } } keys %$all ], [],
+	'nothing else was run in all that time, nor for those who listen');
 one("ALTER FOREIGN TABLE app.spies OWNER TO postgres");
 $kafka->produce('spies', 0, '{"id": "4", "mood": "sad"}', $value);
 ok($node->catch_up('postgres', 'app.spies', $kafka, 'spies'), 'a superuser who owns it');
