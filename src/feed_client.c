@@ -390,6 +390,7 @@ static void
 partition_stats(KcfFeed *feed, int32 partition, const KcfPartitionStats *stats)
 {
 	FeedPartition *p = &feed->partitions[partition];
+	KcfMoment at = kcf_kafka_stats(feed->kafka)->at;
 	bool drained = stats->queued == 0 && kcf_spool_empty(feed->spool) && !feed->pulling;
 
 	if (!stats->known)
@@ -411,18 +412,18 @@ partition_stats(KcfFeed *feed, int32 partition, const KcfPartitionStats *stats)
 		p->up_since = 0;
 	else
 	{
-		KcfMoment heard = feed->now - stats->leader_idle * INT64CONST(1000);
+		KcfMoment heard = at - stats->leader_idle * INT64CONST(1000);
 
 		p->contact = Max(p->contact, heard);
 		if (p->up_since == 0)
-			p->up_since = feed->now;
+			p->up_since = at;
 		if (stats->active && drained && stats->stable >= 0 &&
 			feed->progress.next[partition] >= stats->stable)
 			p->at_end = Max(p->at_end, heard);
 	}
 	/* Until the library has looked at a new start, what it tells of the partition is of the old one. */
 	if (!stats->active || stats->high < 0 || p->up_since == 0 ||
-		feed->now - Max(p->moved, p->up_since) < SETTLED)
+		at - Max(p->moved, p->up_since) < SETTLED)
 		return;
 	p->low = stats->low >= 0 ? stats->low : p->low;
 	p->high = stats->high;

@@ -78,6 +78,7 @@ kcf_feed_tick(KcfFeed *feed)
 			kcf_feed_start(feed, i);
 	}
 	kcf_spool_trim(feed->spool);
+	kcf_kafka_set_patient(feed->kafka, !feed->load);
 
 	if (is_stuck(feed))
 		reconnect(feed, "it is connected, but makes no progress");

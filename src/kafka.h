@@ -72,6 +72,11 @@ extern void kcf_kafka_destroy(KcfKafka *kafka);
  * size. */
 extern void kcf_kafka_set_limits(KcfKafka *kafka, bool headers, int64 max_record_bytes);
 /*
+ * Be woken by records only: the rest, statistics every second above all, is looked at when the caller wakes
+ * by itself. Many clients' statistics come at as many moments.
+ */
+extern void kcf_kafka_set_patient(KcfKafka *kafka, bool patient);
+/*
  * Errors, log lines and statistics that have come in since. Log lines go to the server's log. The
  * first fault of the client as a whole (brokers away, refused) is left in fault when there is one.
  * true: new statistics.

@@ -69,6 +69,7 @@ kcf_kafka_create(const char *topic, const KcfServerOptions *server, int wakeup_f
 	kafka->topic = MemoryContextStrdup(client->mcxt, topic);
 	kafka->stats.mcxt = client->mcxt;
 	kafka->max_record_bytes = PG_INT64_MAX;
+	kafka->wakeup_fd = wakeup_fd;
 
 	conf = kcf_kafka_configure(client, server, RD_KAFKA_CONSUMER, defaults, fixed, fault);
 	if (conf)
@@ -105,6 +106,14 @@ kcf_kafka_set_limits(KcfKafka *kafka, bool headers, int64 max_record_bytes)
 	kafka->max_record_bytes = max_record_bytes;
 }
 
+void
+kcf_kafka_set_patient(KcfKafka *kafka, bool patient)
+{
+	if (kafka->patient != patient)
+		kcf_kafka_wake_by(kafka->client.events, patient ? -1 : kafka->wakeup_fd);
+	kafka->patient = patient;
+}
+
 bool
 kcf_kafka_serve(KcfKafka *kafka, KcfKafkaFault *fault)
 {
@@ -120,11 +129,7 @@ kcf_kafka_serve(KcfKafka *kafka, KcfKafkaFault *fault)
 			{
 				const char *json = rd_kafka_event_stats(event);
 
-				if (kcf_kafka_stats_read(&kafka->stats, json, strlen(json), kafka->topic))
-				{
-					kafka->stats.at = kcf_moment_now();
-					news = true;
-				}
+				news |= kcf_kafka_stats_read(&kafka->stats, json, strlen(json), kafka->topic);
 				break;
 			}
 			case RD_KAFKA_EVENT_ERROR:

@@ -44,6 +44,8 @@ struct KcfKafka
 	rd_kafka_topic_t *rkt;
 	rd_kafka_queue_t *records; /* what is fetched: records, ends and errors of partitions */
 	KcfKafkaStats stats;
+	int wakeup_fd;
+	bool patient;
 
 	bool headers;
 	int64 max_record_bytes;

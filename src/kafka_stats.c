@@ -10,6 +10,9 @@
 
 #include <jansson.h>
 
+/* Nobody leaves statistics lying for longer (us). */
+#define PATIENCE INT64CONST(60000000)
+
 static int64
 number(const json_t *object, const char *name, int64 otherwise)
 {
@@ -95,6 +98,16 @@ read_partition(const json_t *object, const json_t *brokers, KcfPartitionStats *p
 	read_leader(brokers, number(object, "broker", -1), partition);
 }
 
+/* The library's clock is ours, the machine's; should it ever be another one, they are of now. */
+static KcfMoment
+taken_at(const json_t *root)
+{
+	KcfMoment now = kcf_moment_now();
+	KcfMoment at = number(root, "ts", now);
+
+	return at <= now && now - at < PATIENCE ? at : now;
+}
+
 bool
 kcf_kafka_stats_read(KcfKafkaStats *stats, const char *json, Size len, const char *topic)
 {
@@ -139,6 +152,7 @@ kcf_kafka_stats_read(KcfKafkaStats *stats, const char *json, Size len, const cha
 		if (state && strcmp(state, "UP") == 0)
 			stats->brokers_up++;
 	}
+	stats->at = taken_at(root);
 	json_decref(root);
 	return true;
 }

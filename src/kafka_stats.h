@@ -28,7 +28,7 @@ typedef struct KcfPartitionStats
 typedef struct KcfKafkaStats
 {
 	MemoryContext mcxt;
-	KcfMoment at;    /* when they were read; 0: never */
+	KcfMoment at;    /* when the library took them; 0: never */
 	int known;       /* partitions that the topic has, as far as known; 0: unknown or none */
 	int npartitions; /* length of the array */
 	int capacity;
