@@ -16,6 +16,7 @@
 #include "registry.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
@@ -301,7 +302,8 @@ time_to_sleep(bool busy)
 		return 0;
 	if (kcf_consumer.define_again)
 		return DEFINE_RETRY_MS;
-	if (kcf_consumer.tables == NIL && !kcf_consumer.leftovers)
+	/* On a standby nobody tells of a first table. */
+	if (kcf_consumer.tables == NIL && !kcf_consumer.leftovers && !RecoveryInProgress())
 		return -1;
 	notify_in = kcf_consumer_notify_in();
 	return notify_in < 0 ? 1000 : Min((notify_in + 999) / 1000, 1000);

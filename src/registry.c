@@ -284,9 +284,10 @@ kcf_database_look(Oid dboid)
 	if (!RecoveryInProgress())
 		return;
 	slot = kcf_database_find(dboid);
-	if (slot >= 0 && registry->databases[slot].state == KCF_DATABASE_RUNNING)
+	/* Its consumer may have read the catalogs already and not have said so yet. */
+	if (slot >= 0)
 		kcf_database_ddl(dboid);
-	else
+	if (slot < 0 || registry->databases[slot].state != KCF_DATABASE_RUNNING)
 		kcf_launcher_visit(dboid);
 }
 

@@ -123,6 +123,8 @@ kcf_status_wait(Oid relid, KcfStatusFact fact, void *arg, int64 timeout_ms)
 
 	check_listed();
 	INSTR_TIME_SET_CURRENT(start);
+	if (kcf_status_readable(relid) == NULL)
+		kcf_database_look(MyDatabaseId);
 	bed = prepare(relid);
 	/* What became true with the last tick counts. */
 	while (!(true_now = fact(relid, arg)) && in_time)

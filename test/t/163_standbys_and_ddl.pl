@@ -9,6 +9,7 @@ use lib "$FindBin::RealBin/../perl";
 use KafkaCache::Cluster;
 use KafkaCache::Mock;
 use KafkaCache::Story;
+use KafkaCache::Writing;
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -116,6 +117,7 @@ replayed('SET TABLESPACE');
 ok(consumer_of('three', 1), 'a database that was moved has its consumer again');
 is(contents('three', 'users'), '51|users|users', '... and is served');
 $primary->safe_psql('postgres', 'DROP DATABASE three');
+$primary->safe_psql('postgres', 'DROP TABLESPACE elsewhere');
 replayed('DROP DATABASE');
 ok(consumer_of('three', 0), 'a dropped database has none');
 is($standby->safe_psql('postgres', 'SELECT pg_is_in_recovery()'), 't', '... replay goes on');
@@ -155,6 +157,19 @@ ok(consumer_of('last', 1), 'a database that came just before the promotion');
 is(contents('last', 'users'), '51|users|users', '... is served');
 $standby->safe_psql('postgres', 'DROP DATABASE last');
 ok(consumer_of('last', 0), '... and dropped by the promoted one');
-$standby->stop;
-unlike($_->log_text, qr/PANIC|TRAP|terminated by signal|left \d+ bytes behind/, $_->name . ': nothing alarming in the log') foreach $primary, $standby;
+
+# --- one that nobody may read -----------------------------------------------------------------------------------
+
+# Nothing can be connected to before the promotion; our workers come with it.
+my $warm = KafkaCache::Cluster->new('warm', standby_of => $standby, conf => { hot_standby => 'off' });
+$warm->start;
+$standby->wait_for_catchup($warm, 'replay', $standby->lsn('insert'));
+$standby->stop('immediate');
+$warm->promote;
+ok($warm->wait_for('postgres', 'SELECT NOT pg_is_in_recovery()'), 'a standby that was not hot is promoted');
+ok($warm->catch_up('postgres', 'users', $moved, 'others'), '... and loads then');
+is($warm->safe_psql('postgres', 'SELECT count(*) FROM users'), 10, '... what there is');
+is(told($warm, "INSERT INTO users VALUES ('key-y', 'y'); SELECT count(*) FROM users")->{out}, 11, '... and writes');
+$warm->stop;
+unlike($_->log_text, qr/PANIC|TRAP|terminated by signal|left \d+ bytes behind/, $_->name . ': nothing alarming in the log') foreach $primary, $standby, $warm;
 done_testing();

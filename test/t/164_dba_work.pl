@@ -131,7 +131,7 @@ sub make_holes
 	$node->safe_psql($db, 'CREATE EXTENSION IF NOT EXISTS kafka_cache_fdw');
 	foreach my $hole (sort keys %holes)
 	{
-		$node->safe_psql($db, "CREATE SERVER $hole FOREIGN DATA WRAPPER kafka_cache_fdw OPTIONS (brokers '$holes{$hole}');
+		$node->safe_psql($db, "CREATE SERVER $hole FOREIGN DATA WRAPPER kafka_cache_fdw OPTIONS (brokers '$holes{$hole}', group_id '%{cluster_name}.%{system_identifier}');
 			CREATE FOREIGN TABLE $hole (key text OPTIONS (key 'true') NOT NULL, value text OPTIONS (value 'true'))
 			SERVER $hole OPTIONS (topic 'users', format 'text', readonly 'false')");
 	}
