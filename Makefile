@@ -124,11 +124,13 @@ PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializer
               -Wno-declaration-after-statement $(PG_CFLAGS_EXTRA)
 SHLIB_LINK  = $(shell $(PKG_CONFIG) --libs rdkafka jansson 2>/dev/null)
 override with_llvm = no
+# Libraries of the tests call our functions, which 16 and later would hide. What is visible carries our prefix.
+override CFLAGS_SL_MODULE =
 EXTRA_CLEAN = build compile_commands.json
 
 # The targets of this house install what they need and call make again for what PGXS does: so they
 # work before there is a PGXS, and `check` is ours.
-HOUSE = help demo dev check check-style check-docs unit regress isolation tap check-long bench \
+HOUSE = help demo dev check check-style check-docs unit regress isolation tap check-long matrix bench \
         setup private tools jars compdb dist
 
 ifeq ($(filter $(HOUSE) build/bin/%,$(MAKECMDGOALS)),)
@@ -196,6 +198,10 @@ check-long: ## what takes too long for every day
 	@test/setup build check kafka
 	$(AGAIN) private tools jars
 	@test/run long:$(T)
+	$(if $(T),,@test/matrix)
+
+matrix: ## newer PostgreSQL, each in a Debian of its own below build (needs root): make matrix T=17
+	@test/matrix $(T)
 
 bench: private tools ## measure: every program of bench/, or one: make bench T=read
 	@for b in $(if $(T),bench/$(T),$$(find bench -maxdepth 1 -type f -perm -u+x | sort)); do $$b || exit 1; done

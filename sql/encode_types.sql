@@ -117,13 +117,13 @@ END $$;
 CALL tables();
 
 -- What the row is written as; here the session's settings may be odd.
-CREATE FUNCTION encode_all() RETURNS TABLE (id int, json bytea, key bytea, json_key bytea) LANGUAGE plpgsql AS $$
+CREATE FUNCTION encode_all() RETURNS TABLE (id int, "json" bytea, key bytea, json_key bytea) LANGUAGE plpgsql AS $$
 DECLARE
     c record;
 BEGIN
     FOR c IN SELECT cases.*, to_regclass(format('%I', 'k_' || typ)) AS has_key FROM cases ORDER BY cases.id LOOP
         id := c.id;
-        EXECUTE format('SELECT w.value FROM holds_%s h, kcf_test_write(ROW(''k'', h.v)::%I) w', c.id, 'r_' || c.typ) INTO json;
+        EXECUTE format('SELECT w.value FROM holds_%s h, kcf_test_write(ROW(''k'', h.v)::%I) w', c.id, 'r_' || c.typ) INTO "json";
         key := NULL;
         json_key := NULL;
         IF c.has_key IS NOT NULL THEN

@@ -5,12 +5,13 @@ SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS kafka_cache_fdw;
 RESET client_min_messages;
 
--- everything it made
+-- everything it made; types of rows belong to it by themselves since 17
 SELECT object FROM (
 	SELECT pg_describe_object(classid, objid, objsubid) AS object
 	FROM pg_depend
 	WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
-		AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'kafka_cache_fdw')) o
+		AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'kafka_cache_fdw')
+		AND classid <> 'pg_type'::regclass) o
 ORDER BY object COLLATE "C";
 
 -- nothing without a comment: objects, then columns
@@ -18,7 +19,7 @@ SELECT pg_describe_object(classid, objid, objsubid) AS uncommented
 FROM pg_depend
 WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
 	AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'kafka_cache_fdw')
-	AND obj_description(objid, classid::regclass::text::name) IS NULL;
+	AND classid <> 'pg_type'::regclass AND obj_description(objid, classid::regclass::text::name) IS NULL;
 SELECT attrelid::regclass, attname AS uncommented
 FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
 WHERE relnamespace = 'kafka_cache'::regnamespace AND relkind = 'v' AND attnum > 0 AND col_description(attrelid, attnum) IS NULL;

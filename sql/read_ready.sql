@@ -71,8 +71,8 @@ SELECT w($$SELECT kcf_writer.set_state('t', 'loading', '')$$);
 SET kafka_cache.when_not_ready = partial;
 SELECT count(*) FROM t;
 SELECT * FROM t WHERE id IN (5, 6, 7000) ORDER BY id;
-EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT * FROM t WHERE id = 5;
-EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT count(*) FROM u;
+EXPLAIN (ANALYZE, COSTS OFF, BUFFERS OFF, TIMING OFF, SUMMARY OFF) SELECT * FROM t WHERE id = 5;
+EXPLAIN (ANALYZE, COSTS OFF, BUFFERS OFF, TIMING OFF, SUMMARY OFF) SELECT count(*) FROM u;
 RESET kafka_cache.when_not_ready;
 
 -- waiting, until the table is ready
@@ -148,7 +148,7 @@ RESET kafka_cache.max_staleness;
 -- positions, as of the statement's snapshot
 CREATE FUNCTION explained(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
 BEGIN
-    RETURN QUERY EXECUTE 'EXPLAIN (VERBOSE, ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) ' || query;
+    RETURN QUERY EXECUTE 'EXPLAIN (VERBOSE, ANALYZE, COSTS OFF, BUFFERS OFF, TIMING OFF, SUMMARY OFF) ' || query;
 END
 $$;
 SELECT * FROM explained('SELECT v FROM u WHERE id = 5');

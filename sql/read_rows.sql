@@ -168,7 +168,8 @@ SELECT * FROM ask_all('enable_nestloop=off enable_hashjoin=off') WHERE answer LI
 SELECT * FROM ask_all('enable_nestloop=off enable_mergejoin=off') WHERE answer LIKE 'DIFF%';
 SELECT * FROM ask_all('enable_indexscan=off enable_bitmapscan=off') WHERE answer LIKE 'DIFF%';
 SELECT * FROM ask_all('enable_seqscan=off enable_memoize=off') WHERE answer LIKE 'DIFF%';
-SELECT * FROM ask_all('parallel_setup_cost=0 parallel_tuple_cost=0 min_parallel_table_scan_size=0 force_parallel_mode=on') WHERE answer LIKE 'DIFF%';
+SELECT CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'force_parallel_mode' ELSE 'debug_parallel_query' END AS force_parallel \gset
+SELECT * FROM ask_all('parallel_setup_cost=0 parallel_tuple_cost=0 min_parallel_table_scan_size=0 ' || :'force_parallel' || '=on') WHERE answer LIKE 'DIFF%';
 SELECT * FROM ask_all('parallel_setup_cost=0 parallel_tuple_cost=0 min_parallel_table_scan_size=0 max_parallel_workers_per_gather=4 parallel_leader_participation=off')
 	WHERE answer LIKE 'DIFF%';
 SELECT * FROM ask_all('work_mem=64 enable_material=off') WHERE answer LIKE 'DIFF%';

@@ -287,10 +287,11 @@ RESET enable_hashjoin;
 RESET enable_mergejoin;
 SET parallel_leader_participation = off;
 SELECT id, answers, mixed, back FROM questions, consistent(query, 10) ORDER BY id;
-SET force_parallel_mode = on;
+SELECT CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'force_parallel_mode' ELSE 'debug_parallel_query' END AS force_parallel \gset
+SET :force_parallel = on;
 SELECT id, answers, mixed, back FROM questions, consistent(query, 10) ORDER BY id;
 -- with an older snapshot held by the same session
-RESET force_parallel_mode;
+RESET :force_parallel;
 BEGIN;
 DECLARE c CURSOR FOR SELECT v FROM a;
 FETCH 0 FROM c;

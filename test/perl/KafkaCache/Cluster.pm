@@ -54,14 +54,16 @@ sub eventually
 	return 0;
 }
 
-# A new server, initialized but not started. Options: conf, a hash of settings; further ones go to
-# PostgreSQL::Test::Cluster's init (allows_streaming, has_archiving).
+# A new server, initialized but not started. Options: conf, a hash of settings; install_path, of another version;
+# further ones go to PostgreSQL::Test::Cluster's init (allows_streaming, has_archiving, extra).
 sub new
 {
 	my ($class, $name, %options) = @_;
 	my $conf = delete $options{conf} || {};
 	my $standby_of = delete $options{standby_of};
-	my $node = PostgreSQL::Test::Cluster::new($class, $name);
+	my @place = map { defined $options{$_} ? ($_ => delete $options{$_}) : () } qw(install_path);
+	my $extra = delete $options{extra} || [];
+	my $node = PostgreSQL::Test::Cluster::new($class, $name, @place);
 
 	if ($standby_of)
 	{
@@ -71,7 +73,7 @@ sub new
 	}
 	else
 	{
-		$node->init(%options, extra => [ '-U', 'postgres', '-E', 'UTF8', '--locale=C.UTF-8' ]);
+		$node->init(%options, extra => [ '-U', 'postgres', '-E', 'UTF8', '--locale=C.UTF-8', @$extra ]);
 		$node->configure(%defaults);
 	}
 	$node->configure(%$conf);
