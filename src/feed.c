@@ -315,6 +315,8 @@ apply_slice(KcfFeed *feed, KcfSeq seq, int slice_us)
 bool
 kcf_feed_turn(KcfFeed *feed, KcfSeq seq, int slice_us, Size spool_bytes)
 {
+	KcfNotify *tell;
+
 	feed->news = false;
 	if (feed->kafka && feed->progress.npartitions > 0 && !kcf_feed_busy(feed) &&
 		feed->full_since == 0 && !kcf_kafka_pending(feed->kafka))
@@ -322,8 +324,18 @@ kcf_feed_turn(KcfFeed *feed, KcfSeq seq, int slice_us, Size spool_bytes)
 
 	feed->now = kcf_moment_now();
 	feed->news = true;
-	/* Before its first contents are complete there is nobody to be told, and a standby cannot tell. */
-	kcf_ingest_set_notify(feed->ingest, feed->load || RecoveryInProgress() ? NULL : feed->notify);
+	/* Before its first contents are complete there is nobody to be told. */
+	tell = feed->load ? NULL : feed->notify;
+	if (tell && RecoveryInProgress())
+	{
+		/*
+		 * A standby cannot tell. Whoever listens as soon as it is promoted may do so before this turn is published,
+		 * and the old primary need not have told of what came last: something has changed, will be said then.
+		 */
+		kcf_notify_afresh(feed->table);
+		tell = NULL;
+	}
+	kcf_ingest_set_notify(feed->ingest, tell);
 	kcf_feed_connect(feed);
 	if (feed->kafka == NULL)
 		return false;

@@ -9,6 +9,7 @@ use lib "$FindBin::RealBin/../perl";
 use JSON::PP;
 use KafkaCache::Cluster;
 use KafkaCache::Kafka;
+use KafkaCache::Listener;
 use KafkaCache::Story;
 use KafkaCache::Writing;
 use PostgreSQL::Test::Utils;
@@ -180,6 +181,14 @@ foreach my $sql ("INSERT INTO users VALUES ('x', 'y')", "UPDATE users SET value 
 	like($told->{err}, qr/ERROR:.* cannot execute (INSERT|UPDATE|DELETE) in a read-only transaction|cannot execute COPY during recovery/, '... and told why');
 }
 is(producers($standby), 0, '... without a producer');
+like(told($standby, 'LISTEN users_changed')->{err}, qr/cannot execute LISTEN during recovery/, '... nor can anybody listen');
+sub metric
+{
+	my ($node, $name) = @_;
+	return $node->safe_psql('postgres', "SELECT sum(value) FROM kafka_cache.metrics WHERE name = 'kafka_cache_$name' AND labels ->> 'relation' ~ 'users'");
+}
+cmp_ok(metric($primary, 'notifications_total'), '>', 0, 'the primary has notified');
+is(metric($_, 'notifications_total'), 0, '... ' . $_->name . ' has not') foreach @standbys;
 is($standby->safe_psql('postgres', "SELECT state, ready, lag, message FROM kafka_cache.tables"), 'ready|t|0|', 'its views tell of its own cache');
 is($standby->safe_psql('postgres', "SELECT count(*) FROM kafka_cache.partitions WHERE lag = 0"), 3, '... of every partition');
 $standby->safe_psql('postgres', "SELECT kafka_cache.reload('users')");
@@ -208,6 +217,11 @@ is($standby->safe_psql('postgres', "SELECT kafka_cache.wait_for('users', '$posit
 is(told($standby, "INSERT INTO users (key, value) VALUES ('after', 'promotion'); SELECT value FROM users WHERE key = 'after'")->{out}, 'promotion', 'it writes, and reads what it has written');
 is($session->query_safe("INSERT INTO users (key, value) VALUES ('before', 'promotion') RETURNING value"), 'promotion', '... in a session that was there before as well');
 $session->quit;
+my $listener = KafkaCache::Listener->new($standby, 'users_changed');
+$standby->safe_psql('postgres', "INSERT INTO users (key, value) VALUES ('told', '1')");
+ok($listener->hears(sub { $_[0]->{updates}{told} }), 'it notifies');
+ok($standby->wait_for('postgres', q{SELECT value > 0 FROM kafka_cache.metrics WHERE name = 'kafka_cache_notifications_incomplete_total' AND labels ->> 'relation' ~ 'users'}),
+	'... has begun by saying that something changed, since the one before need not have said all');
 is($standby->safe_psql('postgres', 'INSERT INTO ordinary VALUES (1) RETURNING n'), 1, '... ordinary tables as well');
 cmp_ok($readers->transactions, '>', 0, 'readers went on meanwhile');
 $load->stop;
@@ -222,6 +236,9 @@ foreach my $i (0, 1)
 	note "$asked times";
 	ok($got eq $standbys[$i]->safe_psql('postgres', 'SELECT key, _offset FROM users ORDER BY key COLLATE "C"') . "\n", '... knows every row');
 }
+$kafka->produce('users', 0, 'last', 'x');
+ok($listener->hears(sub { $_[0]->{updates}{last} }), 'a listener of the promoted one has heard of the last record');
+$listener->stop;
 is($other->safe_psql('postgres', "SELECT value FROM users WHERE key = 'after'"), 'promotion', 'the other standby, without a primary, has it from the topic');
 $standby->safe_psql('postgres', "CREATE FOREIGN TABLE more (key text OPTIONS (key 'true') NOT NULL, value text OPTIONS (value 'true'))
 	SERVER kafka OPTIONS (topic 'users', format 'text')");
