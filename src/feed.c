@@ -39,6 +39,7 @@ read_partition(KcfFeed *feed, int i)
 	partition->target = target == PG_UINT64_MAX ? -1 : (int64) target;
 	partition->low = partition->high = partition->stable = -1;
 	partition->bad_base = partition->probe = -1;
+	partition->leader = partition->fetches = -1;
 	partition->seen_next = feed->progress.next[i] = pg_atomic_read_u64(&shared->next);
 }
 

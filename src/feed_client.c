@@ -204,6 +204,9 @@ kcf_feed_connect(KcfFeed *feed)
 							 feed->def->options->max_record_bytes);
 		pg_atomic_fetch_add_u64(&feed->table->totals.clients, 1);
 		feed->connected_at = feed->now;
+		feed->cut_off =
+			CUT_OFF + INT64CONST(1000) * kcf_kafka_setting(feed->server, "fetch.wait.max.ms",
+														   DEFAULT_FETCH_WAIT_MS);
 		feed->discover_at = 0;
 		/* Where we were already, nobody needs to be asked first. */
 		start_partitions(feed);
@@ -221,7 +224,10 @@ kcf_feed_disconnect(KcfFeed *feed)
 	feed->kafka = NULL;
 	feed->pulling = false;
 	for (int i = 0; i < feed->progress.npartitions; i++)
+	{
 		feed->partitions[i].started = feed->partitions[i].known = false;
+		feed->partitions[i].fetches = -1;
+	}
 }
 
 /* ---- what comes with the records ----------------------------------------------------------- */
@@ -239,6 +245,7 @@ kcf_feed_moved(KcfFeed *feed, int32 partition)
 		p->seen_next = feed->progress.next[partition];
 		p->moved = feed->now;
 		p->bad_tries = 0;
+		feed->stuck_tries = feed->down_tries = 0;
 		if (feed->fault.error == KCF_KAFKA_BAD_DATA || feed->fault.error == KCF_KAFKA_UNREADABLE)
 			feed->fault.error = KCF_KAFKA_OK;
 		feed->moved = true;
@@ -280,13 +287,30 @@ bad_data(KcfFeed *feed, const KcfSpooled *spooled, const KcfKafkaFault *fault)
 	p->retry_at = feed->now + Min(BAD_DATA_RETRY << Min(p->bad_tries - 1, 6), BAD_DATA_MAX_RETRY);
 }
 
+/*
+ * It is not our position that is out of range: the library's was, behind markers, or anywhere after a batch that
+ * it could not read. What is the matter with ours is seen when it is asked for.
+ */
+static void
+look_again(KcfFeed *feed, int32 partition)
+{
+	FeedPartition *p = &feed->partitions[partition];
+
+	if (p->retry_at != 0)
+		return;
+	kcf_kafka_stop(feed->kafka, partition);
+	p->retry_at = feed->now;
+}
+
 static void
 partition_fault(KcfFeed *feed, const KcfSpooled *spooled)
 {
 	int32 partition = spooled->record.partition;
+	FeedPartition *p = &feed->partitions[partition];
 	KcfKafkaFault fault = { .error = spooled->error };
 
 	strlcpy(fault.text, spooled->record.value.data, sizeof(fault.text));
+	p->erred = true;
 	switch (fault.error)
 	{
 		case KCF_KAFKA_OUT_OF_RANGE:
@@ -294,6 +318,11 @@ partition_fault(KcfFeed *feed, const KcfSpooled *spooled)
 			if (feed->progress.next[partition] == 0)
 			{
 				kcf_kafka_start(feed->kafka, partition, KCF_OFFSET_BEGINNING);
+				break;
+			}
+			if (p->probe < 0 && spooled->record.offset != feed->progress.next[partition])
+			{
+				look_again(feed, partition);
 				break;
 			}
 			count_fault(feed, fault.error);
@@ -386,13 +415,37 @@ look_missing(KcfFeed *feed, int32 partition)
 	kcf_kafka_stop(feed->kafka, partition);
 }
 
+/*
+ * Was a request for this partition's records answered since the last look? The library sends the next one when
+ * it has the answer to the one before: so two of a connection since we met it, and one each time after. Other
+ * answers prove nothing: who knows the cluster's members need not know the log's end.
+ */
+static bool
+was_fetched(FeedPartition *p, const KcfPartitionStats *stats)
+{
+	bool answered = p->fetches >= 0 && stats->active && stats->leader_idle >= 0 &&
+					stats->leader == p->leader && stats->connection == p->connection;
+
+	if (!answered)
+		p->fetches = stats->active && stats->leader_idle >= 0 ? stats->fetches + 1 : -1;
+	else if (stats->fetches > p->fetches)
+		p->fetches = stats->fetches;
+	else
+		answered = false;
+	p->leader = stats->leader;
+	p->connection = stats->connection;
+	return answered;
+}
+
 static void
 partition_stats(KcfFeed *feed, int32 partition, const KcfPartitionStats *stats)
 {
 	FeedPartition *p = &feed->partitions[partition];
 	KcfMoment at = kcf_kafka_stats(feed->kafka)->at;
+	bool fetched = was_fetched(p, stats) && !p->erred;
 	bool drained = stats->queued == 0 && kcf_spool_empty(feed->spool) && !feed->pulling;
 
+	p->erred = false;
 	if (!stats->known)
 	{
 		look_missing(feed, partition);
@@ -414,10 +467,12 @@ partition_stats(KcfFeed *feed, int32 partition, const KcfPartitionStats *stats)
 	{
 		KcfMoment heard = at - stats->leader_idle * INT64CONST(1000);
 
-		p->contact = Max(p->contact, heard);
+		/* With much to be worked off, the library need not ask for more. */
+		if (fetched || !drained)
+			p->contact = Max(p->contact, heard);
 		if (p->up_since == 0)
 			p->up_since = at;
-		if (stats->active && drained && stats->stable >= 0 &&
+		if (fetched && drained && stats->stable >= 0 &&
 			feed->progress.next[partition] >= stats->stable)
 			p->at_end = Max(p->at_end, heard);
 	}

@@ -18,8 +18,12 @@
 
 #define SECONDS(n) (INT64CONST(1000000) * (n))
 
-/* So long without a word from a partition's broker, and it counts as cut off. */
-#define CUT_OFF SECONDS(5)
+/*
+ * So long without an answer to a request for records, beyond what the broker may take for it while there are
+ * none, and a partition counts as cut off. With the second that passes until that is looked at, less than five.
+ */
+#define CUT_OFF SECONDS(3)
+#define DEFAULT_FETCH_WAIT_MS 500
 
 typedef struct FeedPartition
 {
@@ -30,6 +34,10 @@ typedef struct FeedPartition
 	int64 seen_next;   /* position when last looked at */
 	KcfMoment at_end;  /* when last known to be at the end */
 	KcfMoment contact; /* when its broker was last heard of */
+	int64 leader;      /* where it was fetched from when statistics were read last; -1: nowhere */
+	int64 connection;  /* ... over which connection */
+	int64 fetches;     /* ... and how many requests for records there were then; -1: none counts */
+	bool erred;        /* an error of the partition has come since then */
 	KcfMoment moved;   /* when the position last changed, or the fetching was started */
 	bool started;
 	bool known;             /* the cluster has had it since the client was made */
@@ -65,6 +73,9 @@ struct KcfFeed
 	/* the client */
 	KcfKafka *kafka;
 	KcfMoment connected_at;
+	KcfMoment cut_off;     /* CUT_OFF with this client's settings */
+	int stuck_tries;       /* clients in a row that made no progress */
+	int down_tries;        /* ... that found no broker */
 	KcfMoment retry_at;    /* without a client: when to make one */
 	KcfMoment discover_at; /* without partitions: when to ask for them */
 	int discover_ms;       /* back-off of asking */

@@ -12,6 +12,8 @@
 
 /* Connected, behind, and nothing moves: the library has lost its way. */
 #define STALL_LIMIT SECONDS(30)
+/* ... and twice as long each time that a new client did not help, up to eight minutes. */
+#define STALL_DOUBLINGS 4
 /* No broker for so long: their addresses may be others by now, and only a new client asks for them. */
 #define DOWN_LIMIT SECONDS(60)
 
@@ -26,28 +28,49 @@ last_contact(const KcfFeed *feed)
 	return oldest == PG_INT64_MAX ? 0 : oldest;
 }
 
-static void
-reconnect(KcfFeed *feed, const char *why)
+/* ... and when any of them? */
+static KcfMoment
+newest_contact(const KcfFeed *feed)
 {
-	ereport(LOG, (errmsg("cached table %s gets a new Kafka client: %s", feed->def->name, why)));
+	KcfMoment newest = 0;
+
+	for (int i = 0; i < feed->progress.npartitions; i++)
+		newest = Max(newest, feed->partitions[i].contact);
+	return newest;
+}
+
+/* In the log with the first try in a row, the second, the fourth … */
+static void
+reconnect(KcfFeed *feed, pg_atomic_uint64 *counter, int tries, const char *why)
+{
+	pg_atomic_write_u64(counter, pg_atomic_read_u64(counter) + 1);
+	if ((tries & (tries - 1)) == 0)
+		ereport(LOG, (errmsg("cached table %s gets a new Kafka client: %s", feed->def->name, why)));
 	kcf_feed_disconnect(feed);
 }
 
+/*
+ * Its broker is connected, but brings nothing: not the records that it says there are, or no answers to requests
+ * for any. What lasts is met with patience.
+ */
 static bool
 is_stuck(const KcfFeed *feed)
 {
 	const KcfKafkaStats *stats = kcf_kafka_stats(feed->kafka);
 	int n = Min(stats->npartitions, feed->progress.npartitions);
+	KcfMoment limit = STALL_LIMIT << Min(feed->stuck_tries, STALL_DOUBLINGS);
 
 	if (feed->full_since || feed->spoilt[0] || !kcf_spool_empty(feed->spool))
 		return false;
 	for (int i = 0; i < n; i++)
 	{
 		const FeedPartition *p = &feed->partitions[i];
+		bool behind = stats->partitions[i].stable > feed->progress.next[i];
+		bool fetched = feed->now - p->contact < feed->cut_off;
 
-		if (p->started && p->retry_at == 0 && !p->missing && feed->now - p->moved > STALL_LIMIT &&
-			feed->now - p->contact < CUT_OFF &&
-			stats->partitions[i].stable > feed->progress.next[i])
+		if (p->started && p->retry_at == 0 && p->probe < 0 && !p->missing &&
+			stats->partitions[i].leader_idle >= 0 && feed->now - p->moved > limit &&
+			(fetched ? behind : feed->now - p->contact > limit))
 			return true;
 	}
 	return false;
@@ -81,13 +104,14 @@ kcf_feed_tick(KcfFeed *feed)
 	kcf_kafka_set_patient(feed->kafka, !feed->load);
 
 	if (is_stuck(feed))
-		reconnect(feed, "it is connected, but makes no progress");
-	else if (feed->now - Max(feed->connected_at, last_contact(feed)) > DOWN_LIMIT &&
-			 feed->progress.npartitions > 0 && !feed->topic_missing && !feed->spoilt[0])
-		reconnect(feed, "no broker has answered it for a minute");
-	else if (feed->fault.error == KCF_KAFKA_UNREACHABLE &&
-			 feed->now - Max(feed->connected_at, feed->fault_since) > DOWN_LIMIT)
-		reconnect(feed, "no broker has answered it for a minute");
+		reconnect(feed, &feed->table->clients.stuck, ++feed->stuck_tries,
+				  "it is connected, but makes no progress");
+	else if ((feed->progress.npartitions > 0 || feed->fault.error == KCF_KAFKA_UNREACHABLE) &&
+			 kcf_kafka_stats(feed->kafka)->brokers_up == 0 && !feed->topic_missing &&
+			 !feed->spoilt[0] &&
+			 feed->now - Max(feed->connected_at, newest_contact(feed)) > DOWN_LIMIT)
+		reconnect(feed, &feed->table->clients.cut_off, ++feed->down_tries,
+				  "no broker has answered it for a minute");
 }
 
 static void say(KcfFeedState *state, KcfTableState what, const char *fmt, ...)
@@ -176,12 +200,12 @@ kcf_feed_state(const KcfFeed *feed, KcfFeedState *state)
 			missing, feed->progress.npartitions, topic);
 	else if (feed->topic_missing)
 		say(state, KCF_TABLE_TOPIC_MISSING, "topic \"%s\" does not exist", topic);
-	else if (feed->now - last > CUT_OFF)
+	else if (feed->now - last > feed->cut_off)
 	{
 		KcfTableState what = feed->load ? KCF_TABLE_CONNECTING : KCF_TABLE_STALLED;
 
 		/* A table that goes on after a restart of its worker is not cut off yet. */
-		if (!feed->load && last == 0 && feed->now - feed->connected_at < CUT_OFF)
+		if (!feed->load && last == 0 && feed->now - feed->connected_at < feed->cut_off)
 			say(state, KCF_TABLE_READY, "%s", "");
 		else if (fault->error != KCF_KAFKA_OK)
 			say(state, what, "%s", fault->text);

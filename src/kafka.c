@@ -10,20 +10,17 @@
 
 #include "kafka_internal.h"
 #include "compat.h"
+#include "moment.h"
 #include "libpq/pqsignal.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 /* How long the clients may take to end together with their process. */
 #define EXIT_DEADLINE_S 5
 
-/* Log lines of all clients: so many at once, then one each so many milliseconds. */
+/* Log lines of all clients: so many at once, then one a minute. */
 #define LOG_BURST 10
-#define LOG_INTERVAL_MS 10000
-
-/* syslog's number for debugging, which the library uses */
-#define LIBRARY_DEBUG 7
+#define LOG_INTERVAL INT64CONST(60000000)
 
 static dlist_head alive = DLIST_STATIC_INIT(alive);
 
@@ -164,6 +161,21 @@ kcf_kafka_fault(const KcfKafkaClient *client, KcfKafkaFault *fault, rd_kafka_res
 }
 
 /* ---- life ---------------------------------------------------------------------------------- */
+
+int
+kcf_kafka_setting(const KcfServerOptions *server, const char *name, int otherwise)
+{
+	ListCell *lc;
+
+	foreach (lc, server->properties)
+	{
+		KcfProperty *property = lfirst(lc);
+
+		if (strcmp(property->name, name) == 0)
+			return atoi(property->value); /* it was checked against its range */
+	}
+	return otherwise;
+}
 
 static bool
 set_property(KcfKafkaClient *client, rd_kafka_conf_t *conf, const char *name, const char *value,
@@ -386,32 +398,71 @@ kcf_kafka_init_exit(void)
 
 /* ---- log lines ----------------------------------------------------------------------------- */
 
-/* May this line go to the log, and how many were held back before it? */
-static bool
-log_allowed(int *suppressed)
-{
-	static int tokens = LOG_BURST;
-	static TimestampTz last = 0;
-	static int held = 0;
-	TimestampTz now = GetCurrentTimestamp();
-	int64 earned = (now - last) / (LOG_INTERVAL_MS * INT64CONST(1000));
+static int log_tokens = LOG_BURST;
+static int log_held = 0;
 
-	if (last == 0 || earned < 0)
+static bool
+take_log_token(void)
+{
+	static KcfMoment last = 0;
+	KcfMoment now = kcf_moment_now();
+	int64 earned = (now - last) / LOG_INTERVAL;
+
+	if (log_tokens + earned >= LOG_BURST)
+	{
+		log_tokens = LOG_BURST;
 		last = now;
-	else if (earned > 0)
-	{
-		tokens = Min(LOG_BURST, tokens + earned);
-		last += earned * LOG_INTERVAL_MS * INT64CONST(1000);
 	}
-	if (tokens == 0)
+	else
 	{
-		held++;
+		log_tokens += earned;
+		last += earned * LOG_INTERVAL;
+	}
+	if (log_tokens == 0)
 		return false;
-	}
-	tokens--;
-	*suppressed = held;
-	held = 0;
+	log_tokens--;
 	return true;
+}
+
+static void
+log_summary(void)
+{
+	int held = log_held;
+
+	log_held = 0;
+	if (held > 0)
+		ereport(LOG,
+				(errmsg_plural("%d more line about Kafka clients was left out",
+							   "%d more lines about Kafka clients were left out", held, held)));
+}
+
+void
+kcf_kafka_log_rest(void)
+{
+	if (log_held > 0 && take_log_token())
+		log_summary();
+}
+
+bool
+kcf_kafka_may_log(void)
+{
+	if (take_log_token())
+	{
+		log_summary();
+		return true;
+	}
+	log_held++;
+	return false;
+}
+
+/* The library's levels are those of syslog. What somebody may have to see to is LOG, as from any process of the
+ * server that nobody is connected to. */
+static int
+server_level(int level)
+{
+	static const int levels[] = { LOG, LOG, LOG, LOG, WARNING, NOTICE, DEBUG1, DEBUG2 };
+
+	return levels[Min(Max(level, 0), (int) lengthof(levels) - 1)];
 }
 
 /* A line of the library, taken over before its event is given back: only then may we do what can
@@ -439,18 +490,17 @@ take_log(KcfKafkaClient *client, rd_kafka_event_t *event, LogLine *line)
 static void
 report_log(KcfKafkaClient *client, const LogLine *line)
 {
-	int suppressed = 0;
+	int level;
 
 	if (line->level < 0)
 		return;
-	if (line->level >= LIBRARY_DEBUG)
-		ereport(DEBUG1, (errmsg_internal("%s: %s: %s", client->name, line->source, line->text)));
-	else if (log_allowed(&suppressed))
-		ereport(LOG, (errmsg("%s: %s: %s", client->name, line->source, line->text),
-					  suppressed > 0 ? errdetail_plural("%d line before it was held back.",
-														"%d lines before it were held back.",
-														suppressed, suppressed)
-									 : 0));
+	level = server_level(line->level);
+	if (!message_level_is_interesting(level))
+		return;
+	/* who asks for what is below that wants all of it */
+	if (level > DEBUG1 && !kcf_kafka_may_log())
+		return;
+	ereport(level, (errmsg_internal("%s: %s: %s", client->name, line->source, line->text)));
 }
 
 void

@@ -62,6 +62,15 @@ extern const char *kcf_kafka_error_name(KcfKafkaError error);
 /* Version of the library that is loaded. */
 extern const char *kcf_kafka_version(void);
 
+/* What a property of the library's is set to that is a number; otherwise: nobody has set it. */
+extern int kcf_kafka_setting(const KcfServerOptions *server, const char *name, int otherwise);
+/*
+ * May a line about clients go to the server's log now? All of a process share what is let through; the rest
+ * is counted and summed up later, by kcf_kafka_log_rest at the latest, which somebody calls now and then.
+ */
+extern bool kcf_kafka_may_log(void);
+extern void kcf_kafka_log_rest(void);
+
 /* ---- kafka_consumer.c ---- */
 
 /* NULL: fault says why. Its queues write to wakeup_fd. */

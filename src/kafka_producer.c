@@ -116,21 +116,6 @@ end_producer(KcfKafkaClient *client)
 	kcf_kafka_client_end(client);
 }
 
-static int
-setting_ms(const KcfServerOptions *server, const char *name, int otherwise)
-{
-	ListCell *lc;
-
-	foreach (lc, server->properties)
-	{
-		KcfProperty *property = lfirst(lc);
-
-		if (strcmp(property->name, name) == 0)
-			return atoi(property->value); /* it was checked against its range */
-	}
-	return otherwise;
-}
-
 KcfKafkaProducer *
 kcf_kafka_producer_create(const KcfServerOptions *server, int timeout_ms, bool bulk,
 						  const char *transactional_id, int wakeup_fd, KcfKafkaFault *fault)
@@ -150,10 +135,10 @@ kcf_kafka_producer_create(const KcfServerOptions *server, int timeout_ms, bool b
 	if (rd_kafka_version() < ONE_AFTER_THE_OTHER_BEFORE)
 		all[n++] = (KcfKafkaSetting){ "max.in.flight.requests.per.connection", "1" };
 	timeout_ms = Max(timeout_ms - TIMEOUT_SCAN_MS, timeout_ms / 2);
-	timeout_ms = Min(timeout_ms, setting_ms(server, "message.timeout.ms", timeout_ms));
+	timeout_ms = Min(timeout_ms, kcf_kafka_setting(server, "message.timeout.ms", timeout_ms));
 	if (transactional_id)
 	{
-		int ms = setting_ms(server, "transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
+		int ms = kcf_kafka_setting(server, "transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
 
 		timeout_ms = Min(timeout_ms, ms);
 		snprintf(transaction_timeout, sizeof(transaction_timeout), "%d", ms);

@@ -28,10 +28,9 @@ offset_of(const json_t *object, const char *name)
 	return Max(number(object, name, -1), -1);
 }
 
-/* The broker with this id: a connection that is up, when it last answered.
- */
+/* Of the partition's broker: is the connection up, when did it last answer, how often was it asked? */
 static void
-read_leader(const json_t *brokers, int64 id, KcfPartitionStats *partition)
+read_leader(const json_t *brokers, KcfPartitionStats *partition)
 {
 	void *iter;
 
@@ -43,12 +42,14 @@ read_leader(const json_t *brokers, int64 id, KcfPartitionStats *partition)
 		const char *state;
 		int64 idle;
 
-		if (number(broker, "nodeid", -1) != id)
+		if (number(broker, "nodeid", -1) != partition->leader)
 			continue;
 		state = json_string_value(json_object_get(broker, "state"));
 		idle = number(broker, "rxidle", -1);
 		if (idle >= 0 && state && strcmp(state, "UP") == 0)
 			partition->leader_idle = idle / 1000;
+		partition->connection = number(broker, "disconnects", 0);
+		partition->fetches = number(json_object_get(broker, "req"), "Fetch", 0);
 		return;
 	}
 }
@@ -95,7 +96,8 @@ read_partition(const json_t *object, const json_t *brokers, KcfPartitionStats *p
 	partition->queued = number(object, "fetchq_cnt", 0);
 	partition->known = !json_is_true(json_object_get(object, "unknown"));
 	partition->active = state && strcmp(state, "active") == 0;
-	read_leader(brokers, number(object, "broker", -1), partition);
+	partition->leader = number(object, "broker", -1);
+	read_leader(brokers, partition);
 }
 
 /* The library's clock is ours, the machine's; should it ever be another one, they are of now. */

@@ -21,8 +21,12 @@ typedef struct KcfPartitionStats
 	int64 stable; /* last stable offset, or the high watermark where there is none; -1: unknown */
 	int64 queued; /* records in the library's queue, of all partitions together */
 	int64 leader_idle; /* ms since its broker last answered; -1: not connected */
-	bool known;        /* the cluster has this partition */
-	bool active;       /* being fetched */
+	int64 leader;      /* its broker, -1: none known */
+	int64 connection;  /* another number when that broker was connected anew */
+	int64
+		fetches; /* requests for records that it was sent, each when the one before was answered */
+	bool known;  /* the cluster has this partition */
+	bool active; /* being fetched */
 } KcfPartitionStats;
 
 typedef struct KcfKafkaStats

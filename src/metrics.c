@@ -53,6 +53,14 @@ stream_fault(int i)
 }
 
 static const char *
+why_given_up(int i)
+{
+	static const char *const names[] = { "stuck", "cut_off", NULL };
+
+	return names[i];
+}
+
+static const char *
 silence(int i)
 {
 	return i < KCF_NSILENCES ? kcf_silence_name(i) : NULL;
@@ -149,6 +157,10 @@ const KcfMetric kcf_metrics[] = {
 	{ "kafka_cache_clients_total", COUNTER, TABLE(clients), NULL, NULL,
 	  "Kafka clients made for the table; a new one after the first means that there was a reason "
 	  "to begin anew." },
+	{ "kafka_cache_clients_given_up_total", COUNTER, TABLE(clients_given_up), "reason",
+	  why_given_up,
+	  "Kafka clients that were replaced: connected, but without progress for half a minute "
+	  "(stuck); without any broker for a minute (cut_off)." },
 	{ "kafka_cache_visible_latency_seconds", HISTOGRAM, TABLE(latency), NULL, NULL,
 	  "From a record's own timestamp to its being visible to queries; records of loads are not "
 	  "counted." },

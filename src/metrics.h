@@ -136,6 +136,7 @@ typedef struct KcfTableFigures
 	double reloads;
 	double faults[KCF_NSTREAM_FAULTS];
 	double clients;
+	double clients_given_up[2]; /* stuck, cut off */
 	KcfDurations latency;
 	double notifications;
 	double notified_keys;

@@ -237,6 +237,8 @@ read_shared(KcfTableFigures *figures, KcfTable *table)
 	figures->clients = number(&table->totals.clients);
 	read_durations(&figures->latency, &table->totals.latency);
 	read_told(figures, &table->told);
+	figures->clients_given_up[0] = number(&table->clients.stuck);
+	figures->clients_given_up[1] = number(&table->clients.cut_off);
 	figures->group_commits = number(&table->group_commits);
 	figures->group_failures = number(&table->group_failures);
 }

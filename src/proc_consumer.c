@@ -244,6 +244,7 @@ turn(void)
 		if (kcf_consumer.leftovers)
 			kcf_consumer_drop_leftovers();
 		for_each_feed(kcf_feed_tick);
+		kcf_kafka_log_rest();
 		show_changed(true);
 	}
 	nbusy = 0;

@@ -276,6 +276,7 @@ kcf_senders_serve(void)
 	TimestampTz now = GetCurrentTimestamp();
 	dlist_mutable_iter iter;
 
+	kcf_kafka_log_rest();
 	dlist_foreach_modify(iter, &kcf_senders)
 	{
 		KcfSender *sender = dlist_container(KcfSender, link, iter.cur);

@@ -118,6 +118,13 @@ typedef struct KcfTold
 	pg_atomic_uint32 afresh; /* 1: the contents were exchanged, and nobody was told yet */
 } KcfTold;
 
+/* New clients of a table's, because the one before had lost its way. Writer: the consumer. */
+typedef struct KcfNewClients
+{
+	pg_atomic_uint64 stuck;   /* connected, but without progress */
+	pg_atomic_uint64 cut_off; /* without any broker for a minute */
+} KcfNewClients;
+
 typedef struct KcfPartitions
 {
 	KcfPartition *array; /* by number; arena */
@@ -187,6 +194,7 @@ typedef struct KcfTable
 	ConditionVariable changed;
 	pg_atomic_uint32 waiters;
 	KcfTold told;
+	KcfNewClients clients;
 
 	KcfTotals totals;
 
@@ -348,7 +356,13 @@ extern void kcf_table_set_identity(KcfTable *table, Oid owner, const char *topic
 extern bool kcf_table_set_partitions(KcfTable *table, KcfPartitions *partitions, int n);
 
 /* Microseconds since it was last known to be at the end of every partition; -1: it never was. */
-extern int64 kcf_table_staleness(KcfTable *table);
+static inline int64
+kcf_table_staleness(KcfTable *table)
+{
+	KcfMoment fresh_at = pg_atomic_read_u64(&table->fresh_at);
+
+	return fresh_at == 0 ? -1 : Max(kcf_moment_now() - fresh_at, 0);
+}
 
 /* The store that a reader of this definition sees at seq, NULL: none. Under a pin. */
 extern KcfStore *kcf_table_store(KcfTable *table, uint64 fingerprint, KcfSeq seq);

@@ -44,6 +44,13 @@ kcf_tables_shmem_size(void)
 }
 
 static void
+reset_clients(KcfNewClients *clients)
+{
+	pg_atomic_init_u64(&clients->stuck, 0);
+	pg_atomic_init_u64(&clients->cut_off, 0);
+}
+
+static void
 reset_told(KcfTold *told)
 {
 	pg_atomic_init_u64(&told->notifications, 0);
@@ -92,6 +99,7 @@ kcf_tables_shmem_init(void)
 		pg_atomic_init_u32(&table->waiters, 0);
 		pg_atomic_init_u64(&table->group_commits, 0);
 		pg_atomic_init_u64(&table->group_failures, 0);
+		reset_clients(&table->clients);
 	}
 }
 
@@ -228,6 +236,7 @@ kcf_table_create(Oid dboid, Oid relid, int database, int clock)
 		pg_atomic_write_u64(&table->group_failures, 0);
 		table->errors = NULL;
 		reset_told(&table->told);
+		reset_clients(&table->clients);
 		memset(&table->load_counters, 0, sizeof(KcfCounters));
 		table->load_errors = NULL;
 		table->reload_done = 0;
@@ -237,14 +246,6 @@ kcf_table_create(Oid dboid, Oid relid, int database, int clock)
 	}
 	LWLockRelease(kcf_registry_lock);
 	return table;
-}
-
-int64
-kcf_table_staleness(KcfTable *table)
-{
-	KcfMoment fresh_at = pg_atomic_read_u64(&table->fresh_at);
-
-	return fresh_at == 0 ? -1 : Max(kcf_moment_now() - fresh_at, 0);
 }
 
 /* Add to a list without duplicates: a store may be reachable twice. */
