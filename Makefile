@@ -117,10 +117,11 @@ PKG_CONFIG ?= pkg-config
 #   unused-parameter             the server gives a callback its parameters, needed or not
 #   missing-field-initializers   a row of a table leaves the fields that it has no word on at zero
 #   declaration-after-statement  asked for by the server's own flags; a variable begins with its value
+# C17, because compilers that take C23 for granted do not compile the headers of 15.
 PG_CPPFLAGS = -I$(srcdir)/src -DKCF_VERSION='"$(EXTVERSION)"' \
               -isystem $(shell $(PG_CONFIG) --includedir-server 2>/dev/null) \
               $(shell $(PKG_CONFIG) --cflags rdkafka jansson 2>/dev/null)
-PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers \
+PG_CFLAGS   = -std=gnu17 -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers \
               -Wno-declaration-after-statement $(PG_CFLAGS_EXTRA)
 SHLIB_LINK  = $(shell $(PKG_CONFIG) --libs rdkafka jansson 2>/dev/null)
 override with_llvm = no
