@@ -251,6 +251,9 @@ is(state_of('carol.locked', 'ready'), 'f', '... cannot be used');
 as('carol', "ALTER USER MAPPING FOR CURRENT_USER SERVER mtls OPTIONS (SET ssl_key_password 'canary-key-password')");
 ready('carol.locked', 'carols', '... and can with its own');
 
+table('dave', 'without', 'mtls', topic => 'carols');
+in_state('dave.without', 'auth_failed', 'alert .*certificate', 'no certificate at all');
+
 # --- the broker's certificate -----------------------------------------------------------------------------
 
 # Nobody has an account here: brokers take these for ANONYMOUS.
@@ -259,14 +262,22 @@ server('tls_stranger', 'TLS', security_protocol => 'ssl', ssl_ca_pem => pem('str
 server('tls_known', 'TLS', security_protocol => 'ssl');
 server('tls_name', 'TLS', brokers => $kafka->address('TLS') =~ s/localhost/127.0.0.1/gr, security_protocol => 'ssl', ssl_ca_pem => $authority);
 server('open', 'TLS');
-table('dave', $_, $_, topic => 'shared') foreach qw(tls tls_stranger tls_known tls_name open);
+server('tls_open', 'TLS', brokers => $kafka->address, security_protocol => 'ssl', ssl_ca_pem => $authority);
+table('dave', $_, $_, topic => 'shared') foreach qw(tls tls_stranger tls_known tls_name tls_open open);
 ready('dave.tls', 'shared', 'TLS alone');
 in_state('dave.tls_stranger', 'auth_failed', 'certificate', 'a broker of another authority');
 in_state('dave.tls_known', 'auth_failed', 'certificate', '... of none that this machine knows');
 in_state('dave.tls_name', 'auth_failed', 'certificate', '... with another name');
 in_state('dave.open', 'connecting', '', 'an open connection to where TLS is spoken');
+in_state('dave.tls_open', 'auth_failed', 'SSL handshake failed', '... and TLS to where it is not');
 is($node->safe_psql('postgres', "SELECT count(*) FROM kafka_cache.tables WHERE ready AND relation::text ~ 'dave\.(tls_|open)'"), '0', '... none of them is read');
 like(as('operator', "ALTER SERVER tls_name OPTIONS (ADD ssl_endpoint_identification_algorithm 'none')", fails => 1), qr/42501/, 'not to look at the name is for superusers');
+$node->safe_psql('postgres', "ALTER SERVER tls_name OWNER TO postgres; ALTER SERVER tls_name OPTIONS (ADD ssl_endpoint_identification_algorithm 'none')");
+ready('dave.tls_name', 'shared', '... whose server it has to be, then');
+$node->safe_psql('postgres', "ALTER SERVER tls_known OWNER TO postgres; ALTER SERVER tls_known OPTIONS (ADD ssl_ca_location '$folder/authority.pem')");
+ready('dave.tls_known', 'shared', 'the authority from a file');
+$node->safe_psql('postgres', "GRANT USAGE ON FOREIGN DATA WRAPPER kafka_cache_fdw TO operator; ALTER SERVER tls_known OWNER TO operator");
+in_state('dave.tls_known', 'failed', 'permission denied to set option', '... which only who may read files may name, whoever has set it');
 
 # --- writing ----------------------------------------------------------------------------------------------
 

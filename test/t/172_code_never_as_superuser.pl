@@ -237,6 +237,7 @@ one(qq{SET ROLE owner;
 my $oid = one("SELECT oid FROM pg_class WHERE relname ~ 'FORGED'");
 ok($node->catch_up('postgres', $oid, $kafka, 'forged'), 'a table whose name and records look like lines of the log');
 is(one("SELECT count(*) FROM kafka_cache.errors WHERE relation = $oid"), '5', '... its records are bad ones');
+is(one("SELECT count(*) FROM kafka_cache.errors e WHERE relation = $oid AND e::text ~ 'canary'"), '0', '... of which nothing is shown');
 one("ALTER FOREIGN TABLE app.\"$forged\" OPTIONS (ADD max_bytes '64kB')");
 one("SELECT kafka_cache.reload(${oid}::regclass)");
 $node->safe_psql('postgres', "CREATE DATABASE \"$forged\"");
