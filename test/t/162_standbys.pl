@@ -191,10 +191,10 @@ cmp_ok(metric($primary, 'notifications_total'), '>', 0, 'the primary has notifie
 is(metric($_, 'notifications_total'), 0, '... ' . $_->name . ' has not') foreach @standbys;
 is($standby->safe_psql('postgres', "SELECT state, ready, lag, message FROM kafka_cache.tables"), 'ready|t|0|', 'its views tell of its own cache');
 is($standby->safe_psql('postgres', "SELECT count(*) FROM kafka_cache.partitions WHERE lag = 0"), 3, '... of every partition');
-$standby->safe_psql('postgres', "SELECT kafka_cache.reload('users')");
-ok($standby->wait_for('postgres', "SELECT reloads = 1 AND state = 'ready' FROM kafka_cache.tables"), 'it can be told to read its topic again');
+$other->safe_psql('postgres', "SELECT kafka_cache.reload('users')");
+ok($other->wait_for('postgres', "SELECT reloads = 1 AND state = 'ready' FROM kafka_cache.tables"), 'it can be told to read its topic again');
 is($primary->safe_psql('postgres', 'SELECT reloads FROM kafka_cache.tables'), 0, '... by itself');
-same_as_kcat($standby, $kafka, 'users', $standby->name);
+same_as_kcat($other, $kafka, 'users', $other->name);
 
 # --- promotion ----------------------------------------------------------------------------------------------
 
