@@ -95,15 +95,23 @@ sub keys
 	return \%keys;
 }
 
-# A statement in the listening session: its SQLSTATE.
+# A statement in the listening session: its SQLSTATE. Or begun, before one asks how it ended.
 sub run
 {
 	my ($self, $sql) = @_;
 
+	$self->begin($sql);
+	return $self->ended;
+}
+
+sub begin { my ($self, $sql) = @_; print { $self->{in} } "$sql\n"; return; }
+
+sub ended
+{
+	my ($self) = @_;
 	my $heard = '';
 	my $answer;
 
-	print { $self->{in} } "$sql\n";
 	until (defined $answer)
 	{
 		my $line = $self->_line($PostgreSQL::Test::Utils::timeout_default) // "done\tno answer";
