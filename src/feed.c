@@ -499,6 +499,17 @@ kcf_feed_served(KcfFeed *feed, bool again)
 								  (Size) kcf_guc_deletion_memory * 1024);
 }
 
+bool
+kcf_feed_is_behind(const KcfFeed *feed, const KcfFeed *other)
+{
+	if (feed->progress.npartitions < other->progress.npartitions)
+		return true;
+	for (int i = 0; i < other->progress.npartitions; i++)
+		if (feed->progress.next[i] < other->progress.next[i])
+			return true;
+	return false;
+}
+
 KcfStore *
 kcf_feed_store(const KcfFeed *feed)
 {

@@ -71,6 +71,8 @@ extern void kcf_feed_set_loading(KcfFeed *feed, bool loading);
 extern void kcf_feed_remember_from_here(KcfFeed *feed);
 /* The registry serves its store now (again: in place of another one). */
 extern void kcf_feed_served(KcfFeed *feed, bool again);
+/* Has it not passed all that the other one has? */
+extern bool kcf_feed_is_behind(const KcfFeed *feed, const KcfFeed *other);
 extern KcfStore *kcf_feed_store(const KcfFeed *feed);
 /* What there is to be told of it; NULL: nothing ever. */
 extern KcfNotify *kcf_feed_notify(const KcfFeed *feed);

@@ -205,11 +205,11 @@ turn(void)
 		KcfConsumerTable *table = lfirst(lc);
 
 		kcf_consumer_tend_load(table, now);
-		if (table->follow)
+		if (table->follow && !kcf_consumer_holds(table, now))
 			applied |= kcf_feed_turn(table->follow, kcf_consumer_next_seq(), slice_us, spool_bytes);
 		if (table->load)
 			applied |= kcf_feed_turn(table->load, kcf_consumer_next_seq(), slice_us, spool_bytes);
-		if (table->load && table->finished)
+		if (table->load && table->finished && !kcf_consumer_load_is_behind(table))
 			kcf_consumer_serve_load(table, kcf_consumer_next_seq());
 		CHECK_FOR_INTERRUPTS();
 	}

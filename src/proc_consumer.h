@@ -27,7 +27,9 @@ typedef struct KcfConsumerTable
 	KcfFeed *load;   /* of what is not served yet */
 	bool finishing;  /* the load is complete, its store is being made ready for readers */
 	KcfMoment finishing_since;
-	bool finished;         /* ... and it is ready */
+	bool finished; /* ... and it is ready */
+	KcfMoment
+		held_since; /* what is served stands still until the load has passed as much; 0: it does not */
 	bool crowded;          /* ... but has no place: several older contents are still being read */
 	bool show;             /* its state may have changed */
 	KcfMoment load_at;     /* without a load: not to be begun before */
@@ -75,6 +77,12 @@ extern void kcf_consumer_tend_load(KcfConsumerTable *table, KcfMoment now);
 extern void kcf_consumer_serve_load(KcfConsumerTable *table, KcfSeq seq);
 /* The served contents go, a load begins; readers wait as for a new table. */
 extern void kcf_consumer_start_over(KcfConsumerTable *table);
+/*
+ * Contents that replace others must have all that those had: has the load? And is what is served to stand still until
+ * it has?
+ */
+extern bool kcf_consumer_load_is_behind(const KcfConsumerTable *table);
+extern bool kcf_consumer_holds(KcfConsumerTable *table, KcfMoment now);
 /* Take over what an earlier process of ours has left of this table. */
 extern void kcf_consumer_take_over(KcfConsumerTable *table);
 /* End a load, and what it has brought. */

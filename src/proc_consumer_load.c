@@ -18,6 +18,9 @@
 
 /* Beside a served table: a load that finds no memory for so long is given up. */
 #define FULL_PATIENCE SECONDS(5)
+/* So long the old contents may stand still for the new ones; then they go on for some time. */
+#define HOLD_PATIENCE SECONDS(1)
+#define HOLD_PAUSE SECONDS(10)
 #define RELOAD_RETRY_MIN SECONDS(10)
 #define RELOAD_RETRY_MAX SECONDS(600)
 
@@ -139,6 +142,27 @@ kcf_consumer_start_over(KcfConsumerTable *table)
 	table->reload_delay = 0;
 	table->load_at = 0;
 	table->load_note = NULL;
+}
+
+bool
+kcf_consumer_load_is_behind(const KcfConsumerTable *table)
+{
+	/* of positions that cannot be trusted nobody asks */
+	return table->load && table->follow && !kcf_feed_spoilt(table->follow) &&
+		   kcf_feed_is_behind(table->load, table->follow);
+}
+
+bool
+kcf_consumer_holds(KcfConsumerTable *table, KcfMoment now)
+{
+	if (!table->finished || !kcf_consumer_load_is_behind(table))
+	{
+		table->held_since = 0;
+		return false;
+	}
+	if (table->held_since == 0 || now - table->held_since > HOLD_PAUSE)
+		table->held_since = now;
+	return now - table->held_since <= HOLD_PATIENCE;
 }
 
 /* The load is complete and its store ready: from this sequence on it is what readers see. */

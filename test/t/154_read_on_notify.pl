@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $kafka = KafkaCache::Kafka->new;
-my $node = KafkaCache::Cluster->new('main', conf => { log_min_messages => 'log' });
+my $node = KafkaCache::Cluster->new('main', allows_streaming => 1, conf => { log_min_messages => 'log' });
 $node->start;
 $node->connect_kafka('postgres', $kafka);
 
