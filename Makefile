@@ -216,9 +216,10 @@ private: setup ## a private PostgreSQL in build/pg<major> with the extension ins
 	$(AGAIN) -C test/kcf_test
 	@test/pg install
 
-jars: ## Apache Kafka's jars and Prometheus' programs, for the tests
+jars: ## Apache Kafka's jars, Prometheus' programs and packages of npm, for the tests
 	@test/kafka jars 3.9.1 4.1.1 >/dev/null
 	@test/monitoring >/dev/null
+	@test/node >/dev/null
 
 compdb: setup ## compile_commands.json, for editors
 	@test/compdb
