@@ -21,8 +21,8 @@
 /* ... and all of them after that: what is not repeated expires, and others may have removed it. */
 #define REPEAT SECONDS(30)
 #define MAX_RETRY SECONDS(60)
-/* Brokers that cannot be reached are the tables' own to report, up to here. */
-#define TELL_UNREACHABLE SECONDS(60)
+/* What may pass is told when it has not: brokers that are away are the tables' own to report anyway. */
+#define TELL_PASSING SECONDS(60)
 /* However often it comes and goes. */
 #define TELL_AGAIN SECONDS(600)
 
@@ -277,9 +277,9 @@ choose(Group *group, bool all)
 static void
 tell_failure(Group *group, KcfMoment now)
 {
-	bool reached = group->fault.error != KCF_KAFKA_UNREACHABLE;
+	bool stays = group->fault.error == KCF_KAFKA_AUTH || group->fault.error == KCF_KAFKA_CONFIG;
 
-	if (group->told || (!reached && now - group->failing_since < TELL_UNREACHABLE) ||
+	if (group->told || (!stays && now - group->failing_since < TELL_PASSING) ||
 		(group->told_at != 0 && now - group->told_at < TELL_AGAIN))
 		return;
 	group->told = true;

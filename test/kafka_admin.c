@@ -381,8 +381,12 @@ list_group(const char *id)
 {
 	rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
 	rd_kafka_ListConsumerGroupOffsets_t *request = rd_kafka_ListConsumerGroupOffsets_new(id, NULL);
+	rd_kafka_AdminOptions_t *options =
+		rd_kafka_AdminOptions_new(client, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS);
 
-	rd_kafka_ListConsumerGroupOffsets(client, &request, 1, NULL, queue);
+	/* a coordinator that has gone: whoever waits asks again */
+	rd_kafka_AdminOptions_set_request_timeout(options, 5000, errstr, sizeof(errstr));
+	rd_kafka_ListConsumerGroupOffsets(client, &request, 1, options, queue);
 	await_answer(queue);
 }
 
