@@ -140,6 +140,8 @@ like(tool($GROUPS, '--describe', '--state', '--group', 'shop.pg-0'), qr/\bEmpty\
 # What nobody repeats is lost; looked at again at the end.
 $kafka->delete_group('shop.pg-1');
 
+$kafka->partitions('empty', 3);
+
 # A worker that is held up, and goes on.
 my $worker = $node->safe_psql('postgres', "SELECT pid FROM kafka_cache.workers WHERE kind = 'consumer' AND database = 'postgres'");
 kill 'STOP', $worker;
@@ -157,7 +159,6 @@ $node->safe_psql('postgres', "SELECT pg_terminate_backend($worker)");
 $kafka->produce('users', 0, 'key-new', 'value-new');
 ok($node->catch_up('postgres', 'users', $kafka), '... a new worker goes on where the old one was');
 is($node->safe_psql('postgres', "SELECT records - $records FROM kafka_cache.tables WHERE relation = 'users'::regclass"), '1', '... and reads nothing again');
-$kafka->partitions('empty', 3);
 ok($node->wait_for('postgres', "SELECT count(*) FROM kafka_cache.partitions WHERE relation = 'empty'::regclass", '3'), 'a partition is added');
 shown($node, 'shop.pg-0', '... and everything is shown as it is');
 
