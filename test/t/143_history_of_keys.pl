@@ -277,8 +277,6 @@ foreach my $table (values %tables)
 }
 
 my $session = $node->background_psql('postgres', on_error_stop => 1);
-# The time limit is that of a query, not of all of them.
-$session->set_query_timer_restart;
 for my $round (1 .. $rounds)
 {
 	my $table = $tables{ any(sort keys %tables) };

@@ -169,6 +169,16 @@ sub wait_for
 	return $self->poll_query_until($db, $query, $expected);
 }
 
+# A session beside the others. Its time limit is that of a query, not of its life.
+sub background_psql
+{
+	my ($self, @args) = @_;
+	my $session = $self->SUPER::background_psql(@args);
+
+	$session->set_query_timer_restart;
+	return $session;
+}
+
 # Everything the server has logged since an offset (or ever).
 sub log_text
 {
