@@ -208,7 +208,10 @@ is(as('bob', "SELECT relation, ready, entries, records, errors, lag FROM kafka_c
 is(as('bob', "$seen.partitions"), '', '... no positions of hers');
 is(as('bob', "$seen.errors"), '', '... no errors of hers');
 is(as('alice', "$seen.errors"), 'alice.shared', '... which she sees');
-like(as('bob', "SELECT kafka_cache.position('alice.shared')", fails => 1), qr/42501/, '... no function tells him more');
+is(as('bob', "SELECT DISTINCT labels ->> 'relation' FROM kafka_cache.metrics WHERE labels ? 'relation'"), 'bob.shared', '... no figures of hers');
+unlike(as('bob', "SELECT kafka_cache.metrics_text()"), qr/alice/, '... in whatever form');
+like(as('bob', "SELECT $_", fails => 1), qr/42501/, "... nor does $_ tell him more")
+  foreach "kafka_cache.position('alice.shared')", "kafka_cache.changes('alice.shared', '{}')", "kafka_cache.wait_for_change('alice.shared', '{}', '0')";
 is(as('operator', "$seen.tables"), '', 'who runs the server sees neither');
 
 # A rotated password, and a right that is given.
