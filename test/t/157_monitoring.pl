@@ -112,7 +112,8 @@ is_deeply([ map { s/.*\///r } glob("$scratch/kafka_cache*") ], ['kafka_cache.pro
 
 # --- the manual ---------------------------------------------------------------------------------------
 
-my ($manual) = content("$top/docs/metrics.md") =~ /^## All metrics\n(.*?)^##/ms;
+my $page = content("$top/docs/metrics.md");
+my ($manual) = $page =~ /^## All metrics\n(.*?)^##/ms;
 my @rows = map { [ map { s/\A\s+|\s+\z//gr } split /\|/ ] } $manual =~ /^\| (`kafka_cache_.*) \|$/gm;
 my %documented = map { my ($name) = $_->[0] =~ /`(\w+)`/; $name => $_ } @rows;
 my %expected;
@@ -128,5 +129,9 @@ is(join(' ', grep { !$expected{$_} } sort keys %documented), '', 'the manual has
 is(join(' ', grep { !$documented{$_} } sort keys %expected), '', '... and all that do');
 is_deeply({ map { $_ => $documented{$_} } grep { $expected{$_} } keys %documented }, { map { $_ => $expected{$_} } grep { $documented{$_} } keys %expected },
 	'... with their kinds, labels and meanings');
+
+my %here = map { $_ => 1 } map { /\b(kafka_cache_\w+)/g } map { (split /\|/)[2] } grep { /\A\|/ } split /\n/, $page =~ s/.*^## Where you know them from\n//msr;
+cmp_ok(scalar(keys %here), '>', 5, 'names of others are told');
+is(join(' ', grep { !$known{$_} } sort keys %here), '', '... with ours, which exist');
 
 done_testing();
