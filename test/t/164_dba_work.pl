@@ -38,7 +38,7 @@ $node->start;
 $node->safe_psql('postgres', 'CREATE ROLE owner LOGIN; CREATE ROLE heir LOGIN; GRANT CREATE ON SCHEMA public TO owner, heir');
 $node->safe_psql('postgres', "CREATE EXTENSION kafka_cache_fdw;
 	CREATE SERVER kafka FOREIGN DATA WRAPPER kafka_cache_fdw
-		OPTIONS (brokers '" . $kafka->address('SASL') . "', security_protocol 'sasl_plaintext', sasl_mechanism 'SCRAM-SHA-512');
+		OPTIONS (brokers '" . $kafka->address('SASL') . "', security_protocol 'sasl_plaintext', sasl_mechanism 'SCRAM-SHA-512', group_id 'shown');
 	GRANT USAGE ON FOREIGN SERVER kafka TO owner, heir;
 	CREATE USER MAPPING FOR owner SERVER kafka OPTIONS (username 'app', password 'canary-first')");
 my @as_owner = (extra_params => [ '-U', 'owner' ]);
@@ -86,6 +86,8 @@ my $told = told($node, "INSERT INTO users VALUES ('mine', '1')", @as_owner);
 like("$told->{state} $told->{err}", qr/^(42501|08007) /, '... nothing is written, which is said');
 know('canary-third');
 goes_on('the new password');
+my $shown = q{SELECT value FROM kafka_cache.metrics WHERE name = 'kafka_cache_group_commits_total' AND labels ->> 'relation' ~ 'users'};
+my $commits = $node->safe_psql('postgres', $shown);
 
 # --- another owner --------------------------------------------------------------------------------------
 
@@ -113,6 +115,7 @@ ok($node->wait_for('postgres', "SELECT txid_current() > $xid AND NOT EXISTS (SEL
 	WHERE backend_type LIKE 'kafka_cache %' AND (backend_xmin::text::bigint <= $xid OR backend_xid::text::bigint <= $xid))"),
 	'... and keeps nobody from cleaning up');
 ok($node->wait_ready('postgres', 'large'), '... it ends');
+ok($node->wait_for('postgres', "SELECT ($shown) > $commits"), 'lag tools are shown positions again since the last password');
 ok($node->wait_for('postgres', "SELECT count(*) = 3 AND bool_and(backend_xmin IS NULL AND backend_xid IS NULL AND xact_start IS NULL)
 	FROM pg_stat_activity WHERE backend_type LIKE 'kafka_cache %'"), 'idle launcher, consumer and producer hold no snapshot and no transaction');
 
