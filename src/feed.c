@@ -481,8 +481,13 @@ void
 kcf_feed_remember_from_here(KcfFeed *feed)
 {
 	for (int i = 0; i < feed->progress.npartitions; i++)
-		pg_atomic_write_u64(&shared_partitions(feed)->array[i].complete_from,
-							feed->progress.next[i]);
+	{
+		KcfPartition *to = &shared_partitions(feed)->array[i];
+
+		pg_atomic_write_u64(&to->complete_from, feed->progress.next[i]);
+		/* From the publish on it is the table's position, which nobody may see going back. */
+		set_shared(&to->next, feed->progress.next[i]);
+	}
 }
 
 void

@@ -124,7 +124,21 @@ kcf_status_position(Oid relid)
 
 	if (table == NULL)
 		return NULL;
-	partitions = kcf_table_partitions(table, &served, &n);
+	for (;;)
+	{
+		bool shown;
+
+		partitions = kcf_table_partitions(table, &served, &n);
+		LWLockAcquire(kcf_registry_lock, LW_SHARED);
+		shown = kcf_table_shows_followed(table);
+		LWLockRelease(kcf_registry_lock);
+		if (shown)
+			break;
+		/* They were those of contents about to be published: a matter of microseconds. */
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(100);
+		pfree(partitions);
+	}
 	return served ? print_position(partitions, n) : NULL;
 }
 
