@@ -232,7 +232,8 @@ DISTVERSION = $(shell sed -n '/"provides"/,$$d; s/^ *"version": *"\(.*\)",/\1/p'
 
 # --- programs of the tests -----------------------------------------------------------------------
 
-TOOLS       = build/bin/mock_kafka build/bin/kafka_admin build/bin/producer build/bin/listener
+TOOLS       = build/bin/mock_kafka build/bin/kafka_admin build/bin/producer build/bin/listener \
+              build/bin/faults.so
 TOOL_COMMON = test/line.c test/produce.c
 TOOL_CFLAGS = -std=gnu11 -O2 -g -Wall -Wextra $(PG_CFLAGS_EXTRA)
 
@@ -243,6 +244,10 @@ tools: setup ## the mock broker and the clients that tests use, in build/bin
 build/bin/listener: test/listener.c
 	@mkdir -p $(@D)
 	$(CC) $(TOOL_CFLAGS) $(shell $(PKG_CONFIG) --cflags libpq) $< -o $@ $(shell $(PKG_CONFIG) --libs libpq)
+
+build/bin/faults.so: test/faults.c
+	@mkdir -p $(@D)
+	$(CC) $(TOOL_CFLAGS) -shared -fPIC $< -o $@ -ldl
 
 build/bin/%: test/%.c $(TOOL_COMMON) $(wildcard test/*.h)
 	@mkdir -p $(@D)

@@ -442,6 +442,7 @@ partition_stats(KcfFeed *feed, int32 partition, const KcfPartitionStats *stats)
 {
 	FeedPartition *p = &feed->partitions[partition];
 	KcfMoment at = kcf_kafka_stats(feed->kafka)->at;
+	bool again = stats->connection != p->connection;
 	bool fetched = was_fetched(p, stats) && !p->erred;
 	bool drained = stats->queued == 0 && kcf_spool_empty(feed->spool) && !feed->pulling;
 
@@ -470,7 +471,7 @@ partition_stats(KcfFeed *feed, int32 partition, const KcfPartitionStats *stats)
 		/* With much to be worked off, the library need not ask for more. */
 		if (fetched || !drained)
 			p->contact = Max(p->contact, heard);
-		if (p->up_since == 0)
+		if (p->up_since == 0 || again)
 			p->up_since = at;
 		if (fetched && drained && stats->stable >= 0 &&
 			feed->progress.next[partition] >= stats->stable)

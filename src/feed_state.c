@@ -14,6 +14,8 @@
 #define STALL_LIMIT SECONDS(30)
 /* ... and twice as long each time that a new client did not help, up to eight minutes. */
 #define STALL_DOUBLINGS 4
+/* A younger connection has not been tried yet. The library itself ends one that does not answer after ten. */
+#define STALL_CONNECTED SECONDS(5)
 /* No broker for so long: their addresses may be others by now, and only a new client asks for them. */
 #define DOWN_LIMIT SECONDS(60)
 
@@ -68,8 +70,8 @@ is_stuck(const KcfFeed *feed)
 		bool behind = stats->partitions[i].stable > feed->progress.next[i];
 		bool fetched = feed->now - p->contact < feed->cut_off;
 
-		if (p->started && p->retry_at == 0 && p->probe < 0 && !p->missing &&
-			stats->partitions[i].leader_idle >= 0 && feed->now - p->moved > limit &&
+		if (p->started && p->retry_at == 0 && p->probe < 0 && !p->missing && p->up_since != 0 &&
+			feed->now - p->up_since > STALL_CONNECTED && feed->now - p->moved > limit &&
 			(fetched ? behind : feed->now - p->contact > limit))
 			return true;
 	}

@@ -15,14 +15,16 @@
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
-/* How long the clients may take to end together with their process. */
-#define EXIT_DEADLINE_S 5
+/* How long the clients may take to end together with their process: a server should stop within five seconds. */
+#define EXIT_DEADLINE_S 4
 
 /* Log lines of all clients: so many at once, then one a minute. */
 #define LOG_BURST 10
 #define LOG_INTERVAL INT64CONST(60000000)
 
 static dlist_head alive = DLIST_STATIC_INIT(alive);
+/* ... and those whose threads have not ended yet. */
+static dlist_head leaving = DLIST_STATIC_INIT(leaving);
 
 /* ---- texts --------------------------------------------------------------------------------- */
 
@@ -322,6 +324,68 @@ kcf_kafka_client_end(KcfKafkaClient *client)
 	MemoryContextDelete(client->mcxt);
 }
 
+/* ---- an end that is not waited for --------------------------------------------------------- */
+
+/*
+ * The library's threads end when what they are in does, and they may be waiting for the answer of a name server.
+ * So the end of a client that has nothing left to say has a thread of its own, which does nothing else.
+ */
+static void *
+run_end(void *arg)
+{
+	KcfKafkaClient *client = arg;
+
+	rd_kafka_queue_destroy(client->events);
+	rd_kafka_destroy(client->rk);
+	pg_atomic_write_u32(&client->ended, 1);
+	return NULL;
+}
+
+static bool
+begin_end(KcfKafkaClient *client)
+{
+	sigset_t all;
+	sigset_t before;
+	int error;
+
+	pg_atomic_init_u32(&client->ended, 0);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	error = pthread_create(&client->ending, NULL, run_end, client);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return error == 0;
+}
+
+void
+kcf_kafka_client_leave(KcfKafkaClient *client)
+{
+	if (client->rk == NULL || proc_exit_inprogress || !begin_end(client))
+	{
+		kcf_kafka_client_end(client);
+		return;
+	}
+	dlist_delete(&client->link);
+	dlist_push_tail(&leaving, &client->link);
+}
+
+/* Who has ended is freed; wait: everybody is waited for. */
+static void
+reap(bool wait)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &leaving)
+	{
+		KcfKafkaClient *client = dlist_container(KcfKafkaClient, link, iter.cur);
+
+		if (!wait && pg_atomic_read_u32(&client->ended) == 0)
+			continue;
+		pthread_join(client->ending, NULL);
+		dlist_delete(&client->link);
+		MemoryContextDelete(client->mcxt);
+	}
+}
+
 const char *
 kcf_kafka_error_name(KcfKafkaError error)
 {
@@ -370,7 +434,7 @@ end_clients(int code, Datum arg)
 	struct itimerval never = { 0 };
 	sigset_t mask;
 
-	if (dlist_is_empty(&alive))
+	if (dlist_is_empty(&alive) && dlist_is_empty(&leaving))
 		return;
 	pqsignal(SIGALRM, give_up);
 	sigemptyset(&mask);
@@ -383,6 +447,7 @@ end_clients(int code, Datum arg)
 
 		client->end(client);
 	}
+	reap(true);
 	setitimer(ITIMER_REAL, &never, NULL);
 }
 
@@ -437,8 +502,9 @@ log_summary(void)
 }
 
 void
-kcf_kafka_log_rest(void)
+kcf_kafka_tick(void)
 {
+	reap(false);
 	if (log_held > 0 && take_log_token())
 		log_summary();
 }

@@ -8,8 +8,7 @@
  * Memory:   TopMemoryContext and the library's own; what is pulled is copied into a spool of the
  *           caller's.
  * Errors:   returned as KcfKafkaFault; nothing throws while the library holds something for us.
- * Waits:    kcf_kafka_partitions at most its timeout; kcf_kafka_destroy for the library's threads
- *           to end (milliseconds); nothing else.
+ * Waits:    kcf_kafka_partitions at most its timeout; nothing else.
  *
  * No consumer group is used: the library's simple consumer fetches the partitions it is told to,
  * looks up no coordinator, needs no right on a group, and adds partitions without disturbing the
@@ -66,10 +65,11 @@ extern const char *kcf_kafka_version(void);
 extern int kcf_kafka_setting(const KcfServerOptions *server, const char *name, int otherwise);
 /*
  * May a line about clients go to the server's log now? All of a process share what is let through; the rest
- * is counted and summed up later, by kcf_kafka_log_rest at the latest, which somebody calls now and then.
+ * is counted and summed up later.
  */
 extern bool kcf_kafka_may_log(void);
-extern void kcf_kafka_log_rest(void);
+/* Now and then: that summary, and clients that have ended are freed. */
+extern void kcf_kafka_tick(void);
 
 /* ---- kafka_consumer.c ---- */
 

@@ -54,7 +54,7 @@ end_consumer(KcfKafkaClient *client)
 		if (kafka->rkt)
 			rd_kafka_topic_destroy(kafka->rkt);
 	}
-	kcf_kafka_client_end(client);
+	kcf_kafka_client_leave(client);
 }
 
 KcfKafka *

@@ -35,6 +35,10 @@ typedef struct KcfKafkaClient
 	/* For keeping secrets out of texts. */
 	char **secrets;
 	int nsecrets;
+
+	/* while it leaves */
+	pthread_t ending;
+	pg_atomic_uint32 ended;
 } KcfKafkaClient;
 
 struct KcfKafka
@@ -103,6 +107,11 @@ extern rd_kafka_conf_t *kcf_kafka_configure(KcfKafkaClient *client, const KcfSer
 extern bool kcf_kafka_client_start(KcfKafkaClient *client, rd_kafka_type_t type,
 								   rd_kafka_conf_t *conf, int wakeup_fd, KcfKafkaFault *fault);
 extern void kcf_kafka_client_end(KcfKafkaClient *client);
+/*
+ * The same for who is not waited for, and must not be used any more: a client that only reads. What it refers to
+ * is freed when it has ended.
+ */
+extern void kcf_kafka_client_leave(KcfKafkaClient *client);
 /* Have the queue write to this file descriptor when it becomes non-empty; -1: no more. */
 extern void kcf_kafka_wake_by(rd_kafka_queue_t *queue, int fd);
 /* Takes a log event, and gives it back to the library before it does anything that can throw. */

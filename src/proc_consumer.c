@@ -244,7 +244,7 @@ turn(void)
 		if (kcf_consumer.leftovers)
 			kcf_consumer_drop_leftovers();
 		for_each_feed(kcf_feed_tick);
-		kcf_kafka_log_rest();
+		kcf_kafka_tick();
 		show_changed(true);
 	}
 	nbusy = 0;

@@ -276,7 +276,7 @@ kcf_senders_serve(void)
 	TimestampTz now = GetCurrentTimestamp();
 	dlist_mutable_iter iter;
 
-	kcf_kafka_log_rest();
+	kcf_kafka_tick();
 	dlist_foreach_modify(iter, &kcf_senders)
 	{
 		KcfSender *sender = dlist_container(KcfSender, link, iter.cur);
