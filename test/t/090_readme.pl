@@ -47,12 +47,22 @@ is_deeply([ grep { /^$cleo / } split /\n/, `$kcat` ],
 	[ qq($cleo 22 {"displayName":"Cleo"}), qq($cleo 49 {"displayName":"Cleo","email":"cleo\@example.com"}), "$cleo -1 " ],
 	'and others see two documents and a tombstone');
 
+# What a listener hears.
+my ($listen) = $readme =~ /<!-- listening.*?-->\s*```sql\n(.*?)```/s;
+my $session = $node->background_psql('postgres', on_error_stop => 1);
+my $heard = $session->query($listen);
+my $dora = '00000000-0000-4000-8000-0000000000d2';
+ok(eventually(sub { ($heard .= $session->query('SELECT')) =~ /users_changed/ }), 'a listener is told');
+like($heard, qr/^\Q$dora\E\|f$/m, '... after what changes() says');
+like($heard, qr/"users_changed" with payload "\{"v":1,"topic":"users","offsets":\{"[01]":\d+\},"updates":\{"$dora":\{\}\}\}" received/, '... as the README shows it');
+$session->quit;
+
 # The example of the page on writing.
 my ($example) = PostgreSQL::Test::Utils::slurp_file("$top/docs/writing.md") =~ /```sql\n(CREATE FOREIGN TABLE users.*?)```/s;
 like($node->safe_psql('postgres', "CREATE SCHEMA writing; SET search_path = writing; $example"), qr/^Ann\|\d+$/, 'the example of docs/writing.md');
 
 # What it asks a person to watch.
 my ($watch) = $readme =~ /```sql\n(SELECT relation, state.*?)\n\\watch/s;
-like($node->safe_psql('postgres', $watch), qr/^users\|ready\|2\|100\.0\|0\|/, 'the view to watch');
+like($node->safe_psql('postgres', $watch), qr/^users\|ready\|3\|100\.0\|0\|/, 'the view to watch');
 
 done_testing();
