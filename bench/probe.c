@@ -7,12 +7,14 @@
  *		probe ADDRESS TOPIC table COUNT INTERVAL_US CONNINFO
  *			by a client of PostgreSQL: the cached table named as the topic has it, and an answer of
  *			kafka_cache.wait_for() has arrived that says so
+ *		probe ADDRESS TOPIC listener COUNT INTERVAL_US CONNINFO
+ *			by a client of PostgreSQL that listens on a channel named as the topic
  *		probe ADDRESS TOPIC load RATE
  *			no probes, but so many updates a second to the other partitions, until it is killed; says
  *			"going" when it has begun
  *
  * Probes are records of partition 0, where nobody else writes, so their offsets are known beforehand
- * and who waits is there before the record is. The first two print "P50 P99 MAX ACK50 ACK99":
+ * and who waits is there before the record is. The first three print "P50 P99 MAX ACK50 ACK99":
  * microseconds from the producing call, to having seen the record and to its acknowledgement.
  */
 #include <poll.h>
@@ -165,6 +167,7 @@ produce(int partition, long key, long number)
 static rd_kafka_queue_t *records;
 static int seen_fd;
 static PGconn *connection;
+static bool listening;
 
 static void
 start_consumer(int partitions)
@@ -236,6 +239,44 @@ start_session(const char *conninfo)
 }
 
 static void
+start_listener(const char *conninfo)
+{
+	PGresult *result;
+	char text[256];
+
+	connection = PQconnectdb(conninfo);
+	if (PQstatus(connection) != CONNECTION_OK)
+		die(PQerrorMessage(connection));
+	seen_fd = PQsocket(connection);
+	snprintf(text, sizeof(text), "LISTEN %s", topic_name);
+	result = PQexec(connection, text);
+	if (PQresultStatus(result) != PGRES_COMMAND_OK)
+		die(PQerrorMessage(connection));
+	PQclear(result);
+	listening = true;
+}
+
+/* Has it been told of this offset of partition 0? */
+static bool
+take_notifications(int64_t offset)
+{
+	PGnotify *notify;
+	bool here = false;
+
+	if (!PQconsumeInput(connection))
+		die(PQerrorMessage(connection));
+	while ((notify = PQnotifies(connection)) != NULL)
+	{
+		const char *told = strstr(notify->extra, "\"0\":");
+		const char *updates = strstr(notify->extra, "\"updates\"");
+
+		here |= told && told < updates && atoll(told + 4) >= offset;
+		PQfreemem(notify);
+	}
+	return here;
+}
+
+static void
 ask_session(int64_t offset)
 {
 	char position[64];
@@ -286,14 +327,15 @@ probe(int number, int64_t offset, double *ack, double *seen)
 	double start;
 	int64_t end;
 
-	if (connection)
+	if (connection && !listening)
 	{
 		ask_session(offset);
 		usleep(500); /* it waits, and all is quiet again */
 	}
 	*ack = *seen = 0;
 	start = now_us();
-	produce(0, KEYS + number % 1000, number);
+	/* a value that was not there before: of others listeners are not told */
+	produce(0, KEYS + number % 1000, (long) start);
 	while (*ack == 0 || *seen == 0)
 	{
 		if (poll(fds, 2, TIMEOUT_MS) == 0)
@@ -305,7 +347,10 @@ probe(int number, int64_t offset, double *ack, double *seen)
 
 			if (!connection)
 				drain(seen_fd);
-			here = connection ? take_answer() : take_records(&end) > 0;
+			if (listening)
+				here = take_notifications(offset);
+			else
+				here = connection ? take_answer() : take_records(&end) > 0;
 			if (here)
 				*seen = now_us() - start;
 			/* an answer is read once; a connection that has nothing more to say is not asked */
@@ -431,6 +476,8 @@ main(int argc, char **argv)
 		start_consumer(partitions);
 	else if (strcmp(what, "table") == 0 && argc == 7)
 		start_session(argv[6]);
+	else if (strcmp(what, "listener") == 0 && argc == 7)
+		start_listener(argv[6]);
 	else
 		return 2;
 	measure(atoi(argv[4]), atoi(argv[5]));
