@@ -49,7 +49,12 @@ kcf_notify_create(KcfTable *table, KcfTableDef *def, MemoryContext parent)
 void
 kcf_notify_redefine(KcfNotify *notify, KcfTableDef *def)
 {
+	bool other = notify->def->options->notify_payload != def->options->notify_payload;
+
 	make_writer(notify, def);
+	/* what was noted without names cannot be told with them */
+	if (other && notify->any)
+		kcf_notify_lose(notify);
 }
 
 void

@@ -14,8 +14,10 @@
 #include "notify.h"
 
 #include "access/xlog.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/timeout.h"
 
@@ -110,6 +112,16 @@ lock_wait_ms(void)
 	return Min(LOCK_WAIT_MIN_MS << Min(failures, 8), LOCK_WAIT_MAX_MS);
 }
 
+/*
+ * Of a full queue nobody takes away what has been read, as long as all who would notify fail; but to tell how full it
+ * is, the server does.
+ */
+static void
+trim_queue(KcfConsumerTable *unused)
+{
+	(void) OidFunctionCall0(F_PG_NOTIFICATION_QUEUE_USAGE);
+}
+
 static void
 note_failure(ErrorData *edata, KcfMoment now)
 {
@@ -122,6 +134,13 @@ note_failure(ErrorData *edata, KcfMoment now)
 					  errdetail("The tables go on; what changes is told when that is possible.")));
 	}
 	failures++;
+	if (edata->sqlerrcode == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+	{
+		ErrorData *other = kcf_consumer_attempt(trim_queue, NULL);
+
+		if (other)
+			FreeErrorData(other);
+	}
 	FreeErrorData(edata);
 }
 
