@@ -217,7 +217,7 @@ is( $node->safe_psql($db,
 			back int := 0;
 			done bigint;
 		BEGIN
-			FOR i IN 1..20 LOOP
+			FOR i IN 1..8 LOOP
 				SELECT t.reloads INTO done FROM kafka_cache.tables t WHERE relation = \'late\'::regclass;
 				PERFORM kafka_cache.reload(\'late\');
 				LOOP
@@ -233,7 +233,7 @@ is( $node->safe_psql($db,
 		END
 		$$;
 		SELECT current_setting(\'test.back\')'),
-	'0', 'positions never go back while the table is loaded again, twenty times');
+	'0', 'positions never go back while the table is loaded again, eight times');
 $busy->stop;
 
 # --- the state of a statement -----------------------------------------------------------------------
