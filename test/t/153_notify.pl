@@ -194,6 +194,18 @@ batch('users', map { $_ => 'quiet' } qw(k10 k11));
 $end = end_of('users');
 ok($told = $quiet->next, 'another channel');
 is($told->{text}, qq({"v":1,"topic":"users","offsets":{"0":$end},"updates":null}), '... and no names of keys');
+# What waits to be told while the names of keys are switched on has none.
+sub interval { one("ALTER SYSTEM SET kafka_cache.notify_interval = '$_[0]'"); return one('SELECT pg_reload_conf()'); }
+interval('1h');
+ok(eventually(sub {
+	$kafka->produce('users', 0, 'k11', rand);
+	return $node->catch_up('postgres', 'users', $kafka) && !$quiet->next(0.3);
+}), 'a change that is not told yet');
+one("ALTER FOREIGN TABLE users OPTIONS (SET notify_payload 'keys')");
+interval('100ms');
+$end = end_of('users');
+is($quiet->next->{text}, qq({"v":1,"topic":"users","offsets":{"0":$end},"updates":null,"more":true}), '... is told as "more"');
+
 one('ALTER FOREIGN TABLE users OPTIONS (DROP notify, DROP notify_payload)');
 $kafka->produce('users', 0, 'k12', 'unheard');
 ok($node->catch_up('postgres', 'users', $kafka), 'a table without a channel');
