@@ -452,6 +452,8 @@ run(KcfIngest *ingest)
 				kcf_store_prefetch_row(ingest->writer, ingest->work[i].key.hash);
 		ingest->stage = STAGE_ROWS;
 		ingest->at = 0;
+		if (ingest->notify)
+			kcf_notify_begin(ingest->notify);
 	}
 	if (ingest->stage == STAGE_ROWS)
 	{
@@ -470,6 +472,8 @@ run(KcfIngest *ingest)
 			kcf_notify_changed(ingest->notify, work->key.values, work->spooled->record.partition,
 							   work->spooled->record.offset, work->deleted);
 	}
+	if (ingest->notify)
+		kcf_notify_end(ingest->notify);
 	return ingest->done == ingest->n;
 }
 

@@ -85,6 +85,18 @@ kcf_notify_silent(KcfNotify *notify, KcfSilence silence, int64 n)
 	count(&notify->table->told.suppressed[silence], n);
 }
 
+void
+kcf_notify_begin(KcfNotify *notify)
+{
+	notify->applying = true;
+}
+
+void
+kcf_notify_end(KcfNotify *notify)
+{
+	notify->applying = false;
+}
+
 /* A place for each of so many partitions. */
 static void
 make_room(KcfNotify *notify, int n)
@@ -240,7 +252,7 @@ kcf_notify_catch_up(KcfNotify *notify, const KcfStore *store, KcfSeq published)
 bool
 kcf_notify_owes(const KcfNotify *notify)
 {
-	return notify->any || notify->more || notify->behind ||
+	return notify->any || notify->more || notify->behind || notify->applying ||
 		   pg_atomic_read_u32(&notify->table->told.afresh) != 0;
 }
 

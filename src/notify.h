@@ -30,6 +30,12 @@ extern Oid kcf_notify_owner(const KcfNotify *notify); /* of the table */
 
 /* ---- noting ---- */
 
+/*
+ * Records are being applied, some of which may not have been noted yet. Whoever ends this process between the two finds
+ * listeners told of nothing that they were not.
+ */
+extern void kcf_notify_begin(KcfNotify *notify);
+extern void kcf_notify_end(KcfNotify *notify);
 /* A record was applied that is not told of. */
 extern void kcf_notify_silent(KcfNotify *notify, KcfSilence silence, int64 n);
 /* One that changed what a reader sees of its key. As the table's owner, in a transaction. */

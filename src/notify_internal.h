@@ -64,6 +64,7 @@ struct KcfNotify
 	bool any;      /* one of them is */
 	bool more;     /* of what, the notes do not know */
 	bool behind;
+	bool applying;         /* records, and not all of them have been noted */
 	StringInfoData quoted; /* a key as a JSON string */
 	KcfMoment last;        /* when listeners were told */
 

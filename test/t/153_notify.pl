@@ -231,6 +231,27 @@ cache('removing', "key text OPTIONS (key 'true') NOT NULL, n int", "on_error 're
 $kafka->produce('removing', 0, 'k0', 'bad');
 is_deeply($removing->next->{updates}, { k0 => { deleted => JSON::PP::true } }, "on_error 'remove': a bad record is a deletion");
 
+# --- the consumer ends between two records ----------------------------------------------------------------------------------
+
+one('CREATE TABLE gate (word text)');
+one(q{CREATE FUNCTION passes(word text) RETURNS bool LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM pg_sleep(600) FROM public.gate g WHERE g.word = passes.word;  -- cancelled
+		RETURN true;
+	END $$});
+one('CREATE DOMAIN gated AS text CHECK (passes(VALUE))');
+my $halves = KafkaCache::Listener->new($node, 'halves');
+$kafka->topic('halves', 1);
+cache('halves', "key text OPTIONS (key 'true') NOT NULL, word gated");
+one("INSERT INTO gate VALUES ('w50')");
+batch('halves', map { ("k$_" => qq({"word": "w$_"})) } 0 .. 99);
+my $asleep = "FROM pg_stat_activity WHERE backend_type = 'kafka_cache consumer' AND wait_event = 'PgSleep'";
+ok($node->wait_for('postgres', "SELECT count(*) = 1 $asleep"), 'a consumer has applied half of a batch');
+one('DELETE FROM gate');
+one("SELECT pg_terminate_backend(pid) $asleep");
+ok($halves->hears(sub { $_[0]->{offsets}{0} == 99 }), '... and ends; the next one goes on');
+is(scalar(keys %{ $halves->keys }), 100, '... and all are told');
+
 # --- other contents --------------------------------------------------------------------------------------------------------
 
 $kafka->produce('kept', 0, 'k0', '{"n": 2}');
