@@ -270,7 +270,7 @@ one(q{CREATE TABLE held AS SELECT 1;
 	CREATE FUNCTION is_soon(value text) RETURNS boolean LANGUAGE plpgsql AS $$
 	BEGIN
 		IF value = 'slow' AND EXISTS (SELECT FROM public.held) THEN
-			PERFORM pg_catalog.pg_sleep(60);
+			PERFORM pg_catalog.pg_sleep(60); -- cancelled
 		END IF;
 		RETURN true;
 	END $$});
