@@ -64,7 +64,7 @@ end_group(KcfKafkaClient *client)
 	forget_list(&group->failed);
 	if (client->rk)
 		kcf_kafka_wake_by(client->events, -1);
-	kcf_kafka_client_end(client);
+	kcf_kafka_client_leave(client);
 }
 
 KcfKafkaGroup *

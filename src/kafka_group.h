@@ -6,7 +6,7 @@
  * Locks:    none.
  * Memory:   a context of its own and the library's.
  * Errors:   returned as KcfKafkaFault; nothing throws while the library holds something for us.
- * Waits:    kcf_kafka_group_end for the library's threads to end (milliseconds); else never.
+ * Waits:    never.
  *
  * The group is never joined and never read back. Positions are written as an administrator's tool
  * writes them: to the group's coordinator, without being a member. So no partition is ever assigned

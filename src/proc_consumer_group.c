@@ -403,7 +403,7 @@ answered(Group *group, KcfMoment now)
 	back_off(group, now);
 	/*
 	 * The library goes on asking who was the coordinator once. Where no broker can be reached a new
-	 * client would not find another one, and ending this one might take long.
+	 * client would not find another one.
 	 */
 	if (fault->error != KCF_KAFKA_AUTH &&
 		(fault->error != KCF_KAFKA_UNREACHABLE || tables_are_well(group)))
