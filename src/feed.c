@@ -509,11 +509,14 @@ kcf_feed_served(KcfFeed *feed, bool again)
 bool
 kcf_feed_is_behind(const KcfFeed *feed, const KcfFeed *other)
 {
-	if (feed->progress.npartitions < other->progress.npartitions)
-		return true;
 	for (int i = 0; i < other->progress.npartitions; i++)
-		if (feed->progress.next[i] < other->progress.next[i])
+	{
+		/* what the topic does not have any more cannot be passed again */
+		if (other->partitions[i].missing)
+			continue;
+		if (i >= feed->progress.npartitions || feed->progress.next[i] < other->progress.next[i])
 			return true;
+	}
 	return false;
 }
 

@@ -81,6 +81,22 @@ $kafka->topic('late', 2);
 $kafka->produce('late', 1, 'c', 'd');
 ok($node->wait_for('postgres', "SELECT string_agg(key || value, ',') = 'cd' FROM late"), 'a re-created topic is loaded anew');
 
+# One that has fewer partitions then, and had nothing in those that it still has, is not noticed to be another one.
+$kafka->topic('fewer', 3);
+$kafka->produce('fewer', 2, 'e', 'f');
+one("CREATE FOREIGN TABLE fewer (key text OPTIONS (key 'true') NOT NULL, value text OPTIONS (value 'true')) SERVER kafka OPTIONS (format 'text')");
+ok($node->wait_ready('postgres', 'fewer'), 'records in the last of three partitions');
+$kafka->delete_topic('fewer');
+ok($node->wait_for('postgres', "SELECT state = 'topic_missing' FROM kafka_cache.tables WHERE relation = 'fewer'::regclass"),
+	'... and the topic is deleted');
+$kafka->topic('fewer', 2);
+ok($node->wait_for('postgres', "SELECT message LIKE '1 of 3 partitions%' FROM kafka_cache.tables WHERE relation = 'fewer'::regclass"),
+	'... and created again with two');
+one("SELECT kafka_cache.reload('fewer')");
+ok($node->wait_for('postgres', "SELECT reloads = 1 AND state = 'ready' FROM kafka_cache.tables WHERE relation = 'fewer'::regclass"),
+	'... reload() does not wait for records of a partition that is gone');
+is(one('SELECT count(*) FROM fewer'), '0', '... whose rows go');
+
 # reload() serves the old contents until the new are complete.
 one("SELECT kafka_cache.reload('users')");
 is(one('SELECT count(*) FROM users'), '2101', 'reload: rows are there at once');
