@@ -11,7 +11,6 @@
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
-#include "storage/ipc.h"
 #include "utils/memutils.h"
 
 /* Taken over from the library in one turn at most. */
@@ -414,8 +413,7 @@ kcf_feed_settle(KcfFeed *feed)
 		if (feed->progress.arrivals)
 			kcf_arrivals_visible(feed->progress.arrivals);
 	}
-	/* What was applied just before an error ends us need not be noted: who comes after us finds it in the store. */
-	owes = feed->notify && !feed->load && (proc_exit_inprogress || kcf_notify_owes(feed->notify));
+	owes = feed->notify && !feed->load && kcf_notify_owes(feed->notify);
 	for (int i = 0; i < feed->progress.npartitions; i++)
 	{
 		FeedPartition *partition = &feed->partitions[i];

@@ -263,26 +263,6 @@ is($kept->next->{text}, '{"v":1,"topic":"kept","offsets":{"0":4},"updates":null,
 $kafka->produce('kept', 0, 'k0', '{"n": 3}');
 is_deeply($kept->next->{updates}, { k0 => {} }, '... and then as before');
 
-# --- a consumer that is ended in the middle of a batch ---------------------------------------------------------------------
-
-# A check that takes long ends the consumer between two records of a batch: the first one is applied, and not yet noted.
-one(q{CREATE TABLE held AS SELECT 1;
-	CREATE FUNCTION is_soon(value text) RETURNS boolean LANGUAGE plpgsql AS $$
-	BEGIN
-		IF value = 'slow' AND EXISTS (SELECT FROM public.held) THEN
-			PERFORM pg_catalog.pg_sleep(60); -- cancelled
-		END IF;
-		RETURN true;
-	END $$});
-my $torn = KafkaCache::Listener->new($node, 'torn');
-$kafka->topic('torn', 1);
-cache('torn', "key text OPTIONS (key 'true') NOT NULL, value text OPTIONS (value 'true') CHECK (is_soon(value))", "format 'text'");
-batch('torn', first => 1, second => 'slow');
-ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"), 'in the middle of a batch');
-one("DELETE FROM held; SELECT pg_terminate_backend(pid) FROM kafka_cache.workers WHERE kind = 'consumer'");
-ok($torn->hears(sub { ($_[0]->{offsets}{0} // -1) == 1 }), '... the consumer is ended, and the next one tells');
-is_deeply($torn->keys, { first => 'changed', second => 'changed' }, '... also of what had been applied');
-
 $told = $users->next(0);
 is($told && $told->{text}, undef, "nothing was told twice");
 unlike($node->log_text, qr/PANIC|TRAP|terminated by signal|could not notify/, 'nothing alarming in the log');
