@@ -244,11 +244,12 @@ read_shared(KcfTableFigures *figures, KcfTable *table)
 }
 
 static void
-read_partitions(KcfReading *reading, KcfTable *table, const KcfFigures *head, const char *topic)
+read_partitions(KcfReading *reading, KcfTable *table, Oid relid, const KcfFigures *head,
+				const char *topic)
 {
 	bool served;
 	int n;
-	KcfPartition *partitions = kcf_table_partitions(table, &served, &n);
+	KcfPartition *partitions = kcf_table_partitions(table, relid, &served, &n);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -300,7 +301,7 @@ read_table(KcfReading *reading, Oid relid, const char *database, bool listed)
 	for (int i = 0; i <= KCF_TABLE_STOPPED; i++)
 		figures->state[i] = state == kcf_table_state_name(i);
 	if (table)
-		read_partitions(reading, table, &figures->head, pstrdup(topic));
+		read_partitions(reading, table, relid, &figures->head, pstrdup(topic));
 }
 
 KcfReading *

@@ -392,9 +392,9 @@ extern bool kcf_table_is_served(KcfTable *table);
 extern bool kcf_table_sweep(KcfTable *table, KcfSeq min_pinned);
 /*
  * A palloc'd copy of the partitions of what is served, else of the load, with the targets of a load in
- * progress.
+ * progress; none, where the table is not this relation's any more.
  */
-extern KcfPartition *kcf_table_partitions(KcfTable *table, bool *served, int *n);
+extern KcfPartition *kcf_table_partitions(KcfTable *table, Oid relid, bool *served, int *n);
 extern void kcf_table_counters(KcfTable *table, KcfCounters *counters);
 extern void kcf_table_set_counters(KcfTable *table, const KcfCounters *counters);
 /* Consumer: what has come to these counters since it was last counted goes to the totals. */

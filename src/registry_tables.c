@@ -415,7 +415,7 @@ kcf_table_set_partitions(KcfTable *table, KcfPartitions *partitions, int n)
 }
 
 KcfPartition *
-kcf_table_partitions(KcfTable *table, bool *served, int *n)
+kcf_table_partitions(KcfTable *table, Oid relid, bool *served, int *n)
 {
 	KcfPartition *copy = NULL;
 	int room = 0;
@@ -429,11 +429,17 @@ kcf_table_partitions(KcfTable *table, bool *served, int *n)
 		*served = kcf_table_is_served(table);
 		shown = *served ? &table->followed : &table->load;
 		*n = shown->n;
+		/* It may have been dropped, and be another's by now. */
+		if (table->relid != relid || table->dboid != MyDatabaseId)
+		{
+			*served = false;
+			*n = 0;
+		}
 		if (copy && *n <= room)
 		{
 			if (*n > 0)
 				memcpy(copy, shown->array, *n * sizeof(KcfPartition));
-			for (int i = 0; i < *n && i < table->load.n; i++)
+			for (int i = 0; i < Min(*n, table->load.n); i++)
 				copy[i].target = table->load.array[i].target;
 			LWLockRelease(kcf_registry_lock);
 			return copy;

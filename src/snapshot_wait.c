@@ -196,7 +196,7 @@ kcf_relation_position(Oid relid)
 
 	if (table == NULL)
 		return NULL;
-	partitions = kcf_table_partitions(table, &served, &n);
+	partitions = kcf_table_partitions(table, relid, &served, &n);
 	initStringInfo(&buf);
 	appendStringInfoChar(&buf, '{');
 	for (int i = 0; i < n; i++)

@@ -321,7 +321,7 @@ kafka_cache_partitions(PG_FUNCTION_ARGS)
 		table = kcf_table_find(MyDatabaseId, relid);
 		if (table == NULL)
 			continue;
-		copy = kcf_table_partitions(table, &served, &n);
+		copy = kcf_table_partitions(table, relid, &served, &n);
 
 		for (int i = 0; i < n; i++)
 		{

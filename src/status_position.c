@@ -128,11 +128,11 @@ kcf_status_position(Oid relid)
 	{
 		bool shown;
 
-		partitions = kcf_table_partitions(table, &served, &n);
+		partitions = kcf_table_partitions(table, relid, &served, &n);
 		LWLockAcquire(kcf_registry_lock, LW_SHARED);
 		shown = kcf_table_shows_followed(table);
 		LWLockRelease(kcf_registry_lock);
-		if (shown)
+		if (shown || !served)
 			break;
 		/* They were those of contents about to be published: a matter of microseconds. */
 		CHECK_FOR_INTERRUPTS();
