@@ -41,9 +41,10 @@ void
 kcf_consumer_say(void)
 {
 	const char *trouble = kcf_consumer_group_trouble();
+	int tables = list_length(kcf_consumer.tables);
 
-	kcf_worker_say("running", trouble ? "%d tables; not shown to lag tools: %s" : "%d tables",
-				   list_length(kcf_consumer.tables), trouble);
+	kcf_worker_say("running", trouble ? "%d table%s; not shown to lag tools: %s" : "%d table%s",
+				   tables, tables == 1 ? "" : "s", trouble);
 }
 
 /* The sequence that the next publish makes visible. */

@@ -25,7 +25,7 @@ class Follower {
 
 	async value(text, ...values) {
 		const { rows } = await this.client.query({ text, values, rowMode: "array" });
-		return rows[0][0];
+		return rows[0]?.[0];
 	}
 
 	tell(key, row) {
@@ -107,6 +107,10 @@ class Follower {
 		this.keyType = await this.value(
 			`SELECT format_type(atttypid, NULL) FROM pg_attribute
 			 WHERE attrelid = $1::regclass AND attname = $2`, this.table, this.keyName);
+		if (this.keyType === undefined) {
+			console.error(`${this.table} has no column ${this.keyName}`);
+			process.exit(1);
+		}
 		await this.client.query(`LISTEN ${pg.escapeIdentifier(this.channel)}`);
 		await this.catchUp(); // after LISTEN: what comes from now on is announced
 		for (;;) {

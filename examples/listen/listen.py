@@ -115,12 +115,15 @@ class Follower:
         self.connection = psycopg2.connect("", connect_timeout=10)
         self.connection.autocommit = True  # in a transaction nothing is heard
         self.key_type = "text"
-        self.key_type = self.value(
+        types = self.query(
             """SELECT format_type(atttypid, NULL) FROM pg_attribute
                WHERE attrelid = %s::regclass AND attname = %s""",
             self.table,
             self.key,
         )
+        if not types:
+            sys.exit(f"{self.table} has no column {self.key}")
+        self.key_type = types[0][0]
         with self.connection.cursor() as cursor:
             cursor.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self.channel)))
 
