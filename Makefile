@@ -81,6 +81,7 @@ OBJS = \
 	src/proc_producer_flush.o \
 	src/properties.o \
 	src/registry.o \
+	src/registry_stores.o \
 	src/registry_tables.o \
 	src/rowmap.o \
 	src/rowmap_headers.o \

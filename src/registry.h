@@ -141,6 +141,7 @@ typedef struct KcfGeneration
 } KcfGeneration;
 
 #define KCF_GENERATIONS 3
+#define KCF_NRETIRED (KCF_GENERATIONS + 1)
 
 typedef struct KcfTable
 {
@@ -174,7 +175,7 @@ typedef struct KcfTable
 	{
 		KcfStore *store;
 		KcfSeq until; /* free when every pin is beyond */
-	} retired[KCF_GENERATIONS + 1];
+	} retired[KCF_NRETIRED];
 	KcfStore *discarded; /* loads that were given up while somebody read them; a list */
 
 	/*
@@ -354,6 +355,8 @@ extern void kcf_table_set_identity(KcfTable *table, Oid owner, const char *topic
  * and high unknown; 0 forgets them all. false: no memory. The array may move.
  */
 extern bool kcf_table_set_partitions(KcfTable *table, KcfPartitions *partitions, int n);
+/* ... and give back an array that nobody can find any more. */
+extern void kcf_table_free_partitions(KcfTable *table, const KcfPartitions *partitions);
 
 /* Microseconds since it was last known to be at the end of every partition; -1: it never was. */
 static inline int64

@@ -1,12 +1,6 @@
 /*
  * registry_tables.c
- *		The cached tables: their slots, states and counters, and which store a reader sees.
- *
- * A store is reachable from three places: the generations (what readers look up), "loading" (what
- * the consumer fills) and "retired" (no more served, perhaps pinned). One that is retired may still
- * be found among the generations by readers of older sequences; when the last pin is gone it leaves
- * both. Pointers change under the exclusive registry lock, so who holds it shared may follow them
- * without a pin, as the views do.
+ *		The cached tables: their slots, states, positions and counters.
  */
 #include "postgres.h"
 
@@ -18,8 +12,6 @@
 #include "miscadmin.h"
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
-
-#define NRETIRED lengthof(((KcfTable *) 0)->retired)
 
 static KcfTable *tables = NULL;
 
@@ -263,8 +255,8 @@ collect(KcfStore **stores, int n, KcfStore *store)
 	return n + 1;
 }
 
-static void
-free_partitions(KcfTable *table, const KcfPartitions *partitions)
+void
+kcf_table_free_partitions(KcfTable *table, const KcfPartitions *partitions)
 {
 	if (partitions->array)
 		kcf_arena_free(&table->account, partitions->array,
@@ -274,7 +266,7 @@ free_partitions(KcfTable *table, const KcfPartitions *partitions)
 void
 kcf_table_drop(KcfTable *table)
 {
-	KcfStore *stores[KCF_GENERATIONS + NRETIRED + 1];
+	KcfStore *stores[KCF_GENERATIONS + KCF_NRETIRED + 1];
 	int n = 0;
 	KcfPartitions followed;
 	KcfPartitions load;
@@ -289,7 +281,7 @@ kcf_table_drop(KcfTable *table)
 	table->relid = InvalidOid;
 	for (int i = 0; i < KCF_GENERATIONS; i++)
 		n = collect(stores, n, table->gens[i].store);
-	for (int i = 0; i < (int) NRETIRED; i++)
+	for (int i = 0; i < (int) KCF_NRETIRED; i++)
 		n = collect(stores, n, table->retired[i].store);
 	n = collect(stores, n, table->loading);
 	memset(table->gens, 0, sizeof(table->gens));
@@ -321,8 +313,8 @@ kcf_table_drop(KcfTable *table)
 		kcf_errlog_destroy(errors, &table->account);
 	if (load_errors)
 		kcf_errlog_destroy(load_errors, &table->account);
-	free_partitions(table, &followed);
-	free_partitions(table, &load);
+	kcf_table_free_partitions(table, &followed);
+	kcf_table_free_partitions(table, &load);
 	left = pg_atomic_read_u64(&table->account.bytes);
 	if (left != 0)
 		elog(LOG, "kafka_cache: a dropped table left " UINT64_FORMAT " bytes behind", left);
@@ -410,7 +402,7 @@ kcf_table_set_partitions(KcfTable *table, KcfPartitions *partitions, int n)
 	partitions->n = n;
 	LWLockRelease(kcf_registry_lock);
 	if (array != old.array)
-		free_partitions(table, &old);
+		kcf_table_free_partitions(table, &old);
 	return true;
 }
 
@@ -424,17 +416,14 @@ kcf_table_partitions(KcfTable *table, Oid relid, bool *served, int *n)
 	for (;;)
 	{
 		const KcfPartitions *shown;
+		bool is;
 
 		LWLockAcquire(kcf_registry_lock, LW_SHARED);
-		*served = kcf_table_is_served(table);
-		shown = *served ? &table->followed : &table->load;
-		*n = shown->n;
 		/* It may have been dropped, and be another's by now. */
-		if (table->relid != relid || table->dboid != MyDatabaseId)
-		{
-			*served = false;
-			*n = 0;
-		}
+		is = is_table(table, MyDatabaseId, relid);
+		*served = is && kcf_table_is_served(table);
+		shown = *served ? &table->followed : &table->load;
+		*n = is ? shown->n : 0;
 		if (copy && *n <= room)
 		{
 			if (*n > 0)
@@ -504,201 +493,4 @@ kcf_table_add_up(KcfTable *table, const KcfCounters *counters, KcfCounters *coun
 		totals[i] += now[i] - before[i];
 	pg_atomic_fetch_add_u32(&table->counters_version, 1);
 	*counted = *counters;
-}
-
-/* ---- stores ---- */
-
-KcfStore *
-kcf_table_store(KcfTable *table, uint64 fingerprint, KcfSeq seq)
-{
-	for (;;)
-	{
-		uint32 before = pg_atomic_read_u32(&table->gen_version);
-		KcfStore *store = NULL;
-
-		pg_read_barrier();
-		for (int i = 0; i < KCF_GENERATIONS; i++)
-		{
-			KcfGeneration gen = table->gens[i];
-
-			/* since 0 is the unused end of the array */
-			if (gen.since != 0 && gen.since <= seq)
-			{
-				if (gen.fingerprint == fingerprint)
-					store = gen.store;
-				break;
-			}
-		}
-		pg_read_barrier();
-		if ((before & 1) == 0 && pg_atomic_read_u32(&table->gen_version) == before)
-			return store;
-		CHECK_FOR_INTERRUPTS();
-		pg_spin_delay();
-	}
-}
-
-void
-kcf_table_load(KcfTable *table, KcfStore *store, uint64 fingerprint)
-{
-	KcfStore *old;
-
-	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
-	old = table->loading;
-	table->loading = store;
-	table->loading_fingerprint = fingerprint;
-	LWLockRelease(kcf_registry_lock);
-	if (old == NULL || old == store)
-		return;
-	kcf_table_set_partitions(table, &table->load, 0);
-	if (kcf_pins_any(table->database))
-	{
-		KcfDiscarded *discarded = kcf_store_discarded(old);
-
-		discarded->until = kcf_clock_published(table->database, table->clock) + 1;
-		discarded->next = table->discarded;
-		table->discarded = old;
-	}
-	else
-		kcf_store_destroy(old, &table->account);
-}
-
-/* Under the exclusive lock. */
-static int
-retired_places(const KcfTable *table)
-{
-	int places = 0;
-
-	for (int i = 0; i < (int) NRETIRED; i++)
-		places += table->retired[i].store == NULL ? 1 : 0;
-	return places;
-}
-
-/* Under the exclusive lock, with a place: the newest generation is served until then only. */
-static void
-retire_newest(KcfTable *table, KcfSeq until)
-{
-	for (int i = 0; i < (int) NRETIRED && table->gens[0].store; i++)
-	{
-		if (table->retired[i].store == NULL)
-		{
-			table->retired[i].store = table->gens[0].store;
-			table->retired[i].until = until;
-			break;
-		}
-	}
-}
-
-/* Under the exclusive lock and an odd gen_version. */
-static void
-push(KcfTable *table, KcfStore *store, KcfSeq since, uint64 fingerprint)
-{
-	/* What never could be seen takes no place. */
-	if (table->gens[0].since != since)
-		memmove(&table->gens[1], &table->gens[0], (KCF_GENERATIONS - 1) * sizeof(KcfGeneration));
-	table->gens[0].store = store;
-	table->gens[0].since = since;
-	table->gens[0].fingerprint = fingerprint;
-}
-
-bool
-kcf_table_serve(KcfTable *table, KcfStore *store, KcfSeq since, uint64 fingerprint)
-{
-	bool done = false;
-	KcfPartitions old = { 0 };
-
-	Assert(since > 0 && store != NULL);
-	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
-	/* A served store has a place among the retired reserved: withdrawing cannot wait. */
-	if (table->gens[KCF_GENERATIONS - 1].store == NULL &&
-		retired_places(table) >= (table->gens[0].store ? 2 : 1))
-	{
-		retire_newest(table, since);
-		pg_atomic_fetch_add_u32(&table->gen_version, 1);
-		push(table, store, since, fingerprint);
-		pg_atomic_fetch_add_u32(&table->gen_version, 1);
-		if (table->loading == store)
-		{
-			table->loading = NULL;
-			old = table->followed;
-			table->followed = table->load;
-			memset(&table->load, 0, sizeof(KcfPartitions));
-		}
-		done = true;
-	}
-	LWLockRelease(kcf_registry_lock);
-	free_partitions(table, &old);
-	return done;
-}
-
-void
-kcf_table_withdraw(KcfTable *table, KcfSeq since)
-{
-	LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
-	if (table->gens[0].store != NULL)
-	{
-		retire_newest(table, since);
-		pg_atomic_fetch_add_u32(&table->gen_version, 1);
-		push(table, NULL, since, 0);
-		pg_atomic_fetch_add_u32(&table->gen_version, 1);
-	}
-	LWLockRelease(kcf_registry_lock);
-	kcf_table_set_partitions(table, &table->followed, 0);
-}
-
-bool
-kcf_table_shows_followed(KcfTable *table)
-{
-	return table->gens[0].since <= kcf_clock_published(table->database, table->clock);
-}
-
-bool
-kcf_table_is_served(KcfTable *table)
-{
-	/* Its newest generation is published, or the consumer would not have told anybody of it. */
-	return *(KcfStore *volatile *) &table->gens[0].store != NULL;
-}
-
-bool
-kcf_table_sweep(KcfTable *table, KcfSeq min_pinned)
-{
-	bool left = false;
-
-	for (int i = 0; i < (int) NRETIRED; i++)
-	{
-		KcfStore *store = table->retired[i].store;
-
-		if (store == NULL)
-			continue;
-		if (table->retired[i].until > min_pinned)
-		{
-			left = true;
-			continue;
-		}
-		LWLockAcquire(kcf_registry_lock, LW_EXCLUSIVE);
-		pg_atomic_fetch_add_u32(&table->gen_version, 1);
-		for (int g = 0; g < KCF_GENERATIONS; g++)
-		{
-			if (table->gens[g].store == store)
-				memset(&table->gens[g], 0, sizeof(KcfGeneration));
-		}
-		pg_atomic_fetch_add_u32(&table->gen_version, 1);
-		table->retired[i].store = NULL;
-		LWLockRelease(kcf_registry_lock);
-		kcf_store_destroy(store, &table->account);
-	}
-	for (KcfStore **link = &table->discarded; *link != NULL;)
-	{
-		KcfStore *store = *link;
-		KcfDiscarded *discarded = kcf_store_discarded(store);
-
-		if (discarded->until > min_pinned)
-		{
-			left = true;
-			link = &discarded->next;
-			continue;
-		}
-		*link = discarded->next;
-		kcf_store_destroy(store, &table->account);
-	}
-	return left;
 }
