@@ -7,38 +7,15 @@
  * Reads every partition from its beginning to the end it has when reading begins, and prints
  * "RECORDS MILLISECONDS", from before the client is made to the last end of a partition.
  */
+#define _GNU_SOURCE
 #include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
-#include <librdkafka/rdkafka.h>
+#include "bare.h"
 
 #define BATCH 1000
-
-static double
-now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1e3 + ts.tv_nsec / 1e6;
-}
-
-static void
-set(rd_kafka_conf_t *conf, const char *name, const char *value)
-{
-	char text[512];
-
-	if (rd_kafka_conf_set(conf, name, value, text, sizeof(text)) != RD_KAFKA_CONF_OK)
-	{
-		fprintf(stderr, "bare_consumer: %s\n", text);
-		exit(1);
-	}
-}
 
 int
 main(int argc, char **argv)
@@ -50,7 +27,7 @@ main(int argc, char **argv)
 	rd_kafka_t *rk;
 	rd_kafka_topic_t *topic;
 	rd_kafka_queue_t *queue;
-	double start = now_ms();
+	double start = now_us();
 	long records = 0;
 	int open;
 	int fd = eventfd(0, EFD_NONBLOCK);
@@ -106,7 +83,7 @@ main(int argc, char **argv)
 			rd_kafka_message_destroy(messages[i]);
 		}
 	}
-	printf("%ld %.0f\n", records, now_ms() - start);
+	printf("%ld %.0f\n", records, (now_us() - start) / 1e3);
 	fflush(stdout);
 	rd_kafka_queue_destroy(queue);
 	rd_kafka_topic_destroy(topic);

@@ -13,16 +13,14 @@
  * All begin when the client knows the topic and its partitions' leaders. Keys and values are those
  * of bench/write.
  */
+#define _GNU_SOURCE
 #include <poll.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
-#include <librdkafka/rdkafka.h>
+#include "bare.h"
 
 #define KEY "00000000-0000-4000-8000-000000000000"
 #define VALUE                                                                                      \
@@ -35,31 +33,6 @@ static rd_kafka_topic_t *topic;
 static rd_kafka_queue_t *queue;
 static int fd;
 static long acknowledged = 0;
-
-static double
-now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1e6 + ts.tv_nsec / 1e3;
-}
-
-static void
-die(const char *what)
-{
-	fprintf(stderr, "bare_producer: %s\n", what);
-	exit(1);
-}
-
-static void
-set(rd_kafka_conf_t *conf, const char *name, const char *value)
-{
-	char text[512];
-
-	if (rd_kafka_conf_set(conf, name, value, text, sizeof(text)) != RD_KAFKA_CONF_OK)
-		die(text);
-}
 
 /* Take the reports that are there; wait for one if there is none. */
 static void

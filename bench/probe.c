@@ -17,20 +17,19 @@
  * and who waits is there before the record is. The first three print "P50 P99 MAX ACK50 ACK99":
  * microseconds from the producing call, to having seen the record and to its acknowledgement.
  */
+#define _GNU_SOURCE
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <signal.h>
-#include <time.h>
 #include <unistd.h>
 
-#include <librdkafka/rdkafka.h>
 #include <libpq-fe.h>
+
+#include "bare.h"
 
 #define BATCH 1000
 #define TIMEOUT_MS 20000
@@ -40,31 +39,6 @@
 
 static const char *address;
 static const char *topic_name;
-
-static double
-now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1e6 + ts.tv_nsec / 1e3;
-}
-
-static void
-die(const char *what)
-{
-	fprintf(stderr, "probe: %s\n", what);
-	exit(1);
-}
-
-static void
-set(rd_kafka_conf_t *conf, const char *name, const char *value)
-{
-	char text[512];
-
-	if (rd_kafka_conf_set(conf, name, value, text, sizeof(text)) != RD_KAFKA_CONF_OK)
-		die(text);
-}
 
 /* A queue that writes to a descriptor of its own when it becomes non-empty. */
 static int
@@ -221,15 +195,21 @@ take_records(int64_t *end)
 }
 
 static void
+connect_to(const char *conninfo)
+{
+	connection = PQconnectdb(conninfo);
+	if (PQstatus(connection) != CONNECTION_OK)
+		die(PQerrorMessage(connection));
+	seen_fd = PQsocket(connection);
+}
+
+static void
 start_session(const char *conninfo)
 {
 	PGresult *result;
 	char text[256];
 
-	connection = PQconnectdb(conninfo);
-	if (PQstatus(connection) != CONNECTION_OK)
-		die(PQerrorMessage(connection));
-	seen_fd = PQsocket(connection);
+	connect_to(conninfo);
 	snprintf(text, sizeof(text), "SELECT kafka_cache.wait_for('%s', $1::jsonb, '20 s')",
 			 topic_name);
 	result = PQprepare(connection, "wait", text, 0, NULL);
@@ -244,10 +224,7 @@ start_listener(const char *conninfo)
 	PGresult *result;
 	char text[256];
 
-	connection = PQconnectdb(conninfo);
-	if (PQstatus(connection) != CONNECTION_OK)
-		die(PQerrorMessage(connection));
-	seen_fd = PQsocket(connection);
+	connect_to(conninfo);
 	snprintf(text, sizeof(text), "LISTEN %s", topic_name);
 	result = PQexec(connection, text);
 	if (PQresultStatus(result) != PGRES_COMMAND_OK)
