@@ -15,6 +15,11 @@
 
 /* Taken over from the library in one turn at most. */
 #define PULL_RECORDS 60000
+/*
+ * Tombstones are kept for delete.retention.ms, a day by default. Who was not at the end for half of that may have
+ * missed some.
+ */
+#define MOST_HOURS_AWAY 12
 /* What a feed that is full may hold back for when there is room. */
 #define FULL_SPOOL_BYTES ((Size) 1024 * 1024)
 #define FULL_RETRY SECONDS(1)
@@ -389,6 +394,22 @@ set_shared(pg_atomic_uint64 *to, int64 value)
 		pg_atomic_write_u64(to, value);
 }
 
+/* At the end of every partition then. */
+static void
+set_fresh(KcfFeed *feed, KcfMoment at_end)
+{
+	KcfMoment before = (KcfMoment) pg_atomic_read_u64(&feed->table->fresh_at);
+
+	if (at_end <= before)
+		return;
+	if (!feed->load && before != 0 && at_end - before > SECONDS(MOST_HOURS_AWAY * 3600))
+		kcf_feed_spoil(feed,
+					   "it was cut off for more than %d hours, in which deletions may have been "
+					   "compacted away",
+					   MOST_HOURS_AWAY);
+	pg_atomic_write_u64(&feed->table->fresh_at, at_end);
+}
+
 bool
 kcf_feed_settle(KcfFeed *feed)
 {
@@ -429,9 +450,8 @@ kcf_feed_settle(KcfFeed *feed)
 			set_shared(&to->announced, feed->progress.next[i]);
 		at_end = Min(at_end, partition->at_end);
 	}
-	if (!feed->beside && feed->progress.npartitions > 0 &&
-		at_end > (KcfMoment) pg_atomic_read_u64(&table->fresh_at))
-		pg_atomic_write_u64(&table->fresh_at, at_end);
+	if (!feed->beside && feed->progress.npartitions > 0)
+		set_fresh(feed, at_end);
 	if (moved && !feed->load)
 		kcf_wait_broadcast_table(table);
 	return moved;

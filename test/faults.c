@@ -3,8 +3,9 @@
  *		A library to be loaded before a server (LD_PRELOAD): what a machine does to its processes.
  *
  *		Names of hosts that end in ".hangs" are never resolved: who asks waits for ever.
- *		The time of day is wrong by as many seconds as the file $KCF_CLOCK says (8 bytes, a
- *		number of the machine's own kind), from the moment that it is written there.
+ *		The time of day is wrong by as many seconds as the file $KCF_CLOCK says, from the moment that
+ *		it is written there; the clock that only goes forward by as many as follow (twice 8 bytes,
+ *		numbers of the machine's own kind).
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -19,8 +20,15 @@
 #include <time.h>
 #include <unistd.h>
 
+enum
+{
+	TIME_OF_DAY,
+	FORWARD,
+	NCLOCKS
+};
+
 static int64_t
-clock_error(void)
+clock_error(int clock)
 {
 	static volatile int64_t *error = NULL;
 	static int tried = 0;
@@ -32,7 +40,7 @@ clock_error(void)
 
 		if (fd >= 0)
 		{
-			void *map = mmap(NULL, sizeof(int64_t), PROT_READ, MAP_SHARED, fd, 0);
+			void *map = mmap(NULL, NCLOCKS * sizeof(int64_t), PROT_READ, MAP_SHARED, fd, 0);
 
 			if (map != MAP_FAILED)
 				error = map;
@@ -40,7 +48,7 @@ clock_error(void)
 		}
 		tried = 1;
 	}
-	return error ? *error : 0;
+	return error ? error[clock] : 0;
 }
 
 int
@@ -53,7 +61,9 @@ clock_gettime(clockid_t clock, struct timespec *now)
 		real = (int (*)(clockid_t, struct timespec *)) dlsym(RTLD_NEXT, "clock_gettime");
 	result = real(clock, now);
 	if (result == 0 && clock == CLOCK_REALTIME)
-		now->tv_sec += clock_error();
+		now->tv_sec += clock_error(TIME_OF_DAY);
+	else if (result == 0 && clock == CLOCK_MONOTONIC)
+		now->tv_sec += clock_error(FORWARD);
 	return result;
 }
 
@@ -87,7 +97,7 @@ cnd_timedwait(cnd_t *restrict condition, mtx_t *restrict mutex,
 	if (!real)
 		real =
 			(int (*)(cnd_t *, mtx_t *, const struct timespec *)) dlsym(RTLD_NEXT, "cnd_timedwait");
-	right.tv_sec -= clock_error();
+	right.tv_sec -= clock_error(TIME_OF_DAY);
 	return real(condition, mutex, &right);
 }
 

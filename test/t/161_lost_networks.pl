@@ -14,7 +14,7 @@ use Test::More;
 
 # A server with a machine of its own: test/faults.c.
 my $clock = PostgreSQL::Test::Utils::tempdir() . '/clock';
-PostgreSQL::Test::Utils::append_to_file($clock, pack 'q', 0);
+PostgreSQL::Test::Utils::append_to_file($clock, pack 'qq', 0, 0);
 my $node = KafkaCache::Cluster->new('main', conf => { log_min_messages => 'warning' });
 {
 	local $ENV{LD_PRELOAD} = "$bin/faults.so";
@@ -24,9 +24,9 @@ my $node = KafkaCache::Cluster->new('main', conf => { log_min_messages => 'warni
 
 sub set_clock
 {
-	my ($seconds) = @_;
+	my ($time_of_day, $forward) = @_;
 	open(my $fh, '+<', $clock) or die "$clock: $!";
-	syswrite $fh, pack 'q', $seconds;
+	syswrite $fh, pack 'qq', $time_of_day, $forward // 0;
 	close $fh;
 	return;
 }
@@ -134,6 +134,27 @@ my $left_out = 0;
 my $text = $node->log_text;
 $left_out += $1 while $text =~ /(\d+) more lines? about Kafka clients/g;
 cmp_ok($left_out, '>', 0, "... and says what it leaves out ($left_out lines)");
+
+# --- half a day without an answer ---------------------------------------------------------------------------------
+
+my $reloads = of('steady', 'reloads');
+kill 'STOP', $mock{steady}{pid};
+set_clock(0, 11 * 3600);
+becomes('steady', "state = 'stalled' AND staleness > '11 h'", 'cut off for eleven hours');
+kill 'CONT', $mock{steady}{pid};
+becomes('steady', "state = 'ready' AND staleness < '3 s'", '... and back');
+$mock{steady}->produce('steady', 0, 'after eleven hours', '1');
+ok($node->catch_up('postgres', 'steady', $mock{steady}), '... it goes on');
+is(of('steady', 'reloads'), $reloads, '... where it was');
+kill 'STOP', $mock{steady}{pid};
+set_clock(0, 24 * 3600);
+becomes('steady', "state = 'stalled' AND staleness > '12 h'", 'cut off for thirteen hours');
+is(one('SELECT count(*) > 0 FROM steady'), 't', '... it serves what it has');
+kill 'CONT', $mock{steady}{pid};
+becomes('steady', "state = 'ready' AND reloads = $reloads + 1", '... deletions may have been compacted away meanwhile: it is loaded again');
+same_as_kcat($node, $mock{steady}, 'steady', 'after a long outage');
+is(lines(qr/cached table public\.steady is loaded again: it was cut off for more than 12 hours/), 1, '... the log says why');
+is(of('steady', 'reloads'), $reloads + 1, '... once');
 
 # --- the end --------------------------------------------------------------------------------------------------------
 

@@ -125,7 +125,7 @@ $primary->safe_psql('one', 'DROP EXTENSION kafka_cache_fdw CASCADE');
 replayed('DROP EXTENSION');
 ok(consumer_of('one', 0), 'where the extension is dropped the consumer leaves');
 ok($standby->wait_for('postgres', "SELECT count(*) = 0 FROM kafka_cache.workers WHERE database IN ('one', 'two', 'three')"), '... and nothing is left of them');
-is($standby->safe_psql('postgres', "SELECT setting FROM kafka_cache.settings() WHERE name = 'tables'"), 1, '... no table either');
+ok($standby->wait_for('postgres', "SELECT setting FROM kafka_cache.settings() WHERE name = 'tables'", 1), '... no table either');
 
 # --- nobody is held up --------------------------------------------------------------------------------------
 
