@@ -79,6 +79,7 @@ OBJS = \
 	src/proc_producer_atomic.o \
 	src/proc_producer_clients.o \
 	src/proc_producer_flush.o \
+	src/product_key.o \
 	src/properties.o \
 	src/registry.o \
 	src/registry_stores.o \

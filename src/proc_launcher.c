@@ -8,7 +8,8 @@
  * are there look at their catalogs.
  *
  * A producer is started where the extension is, when a backend has asked for one; it takes the wish
- * back when it leaves because nobody writes any more.
+ * back when it leaves because nobody writes any more. On a standby too: what is computed there is
+ * kept in Kafka, where all servers may write.
  *
  * What is known of processes comes from two sides. The registry tells who is there (the worker
  * itself takes its pid away); the postmaster tells, through our handle, when a started worker is
@@ -477,8 +478,7 @@ static bool
 should_run(KcfDatabase *db, int k)
 {
 	if (k == KCF_WORKER_PRODUCER)
-		return db->state == KCF_DATABASE_RUNNING && pg_atomic_read_u32(&db->producer_wanted) != 0 &&
-			   !RecoveryInProgress();
+		return db->state == KCF_DATABASE_RUNNING && pg_atomic_read_u32(&db->producer_wanted) != 0;
 	return db->state != KCF_DATABASE_ABSENT && (k == 0 || db->visited);
 }
 

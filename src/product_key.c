@@ -1,0 +1,78 @@
+/*
+ * product_key.c
+ *		A key as functions of SQL are given it: its parts as text, in the order of the key columns.
+ *
+ * Each part is read by its column's type as a literal in the session would be, so domains and lengths are checked.
+ */
+#include "postgres.h"
+
+#include "product_key.h"
+
+#include "compat.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+static const char *
+column_name(const KcfTableDef *def, int i)
+{
+	return NameStr(TupleDescAttr(def->desc, def->key.keys[i].attnum - 1)->attname);
+}
+
+static Datum
+read_part(const KcfTableDef *def, int i, const char *part)
+{
+	Form_pg_attribute attr = TupleDescAttr(def->desc, def->key.keys[i].attnum - 1);
+	Oid input;
+	Oid ioparam;
+	Datum value;
+
+	if (part == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("key of cached table \"%s\" must not be null", get_rel_name(def->relid)),
+				 errdetail("It is null for column \"%s\".", column_name(def, i))));
+	getTypeInputInfo(attr->atttypid, &input, &ioparam);
+	value = OidInputFunctionCall(input, unconstify(char *, part), ioparam, attr->atttypmod);
+	if (attr->attlen == -1)
+		value = PointerGetDatum(PG_DETOAST_DATUM_PACKED(value));
+	return value;
+}
+
+pg_noreturn static void
+report_number(const KcfTableDef *def, int given)
+{
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (int i = 0; i < def->key.nkeys; i++)
+		appendStringInfo(&names, "%s\"%s\"", i ? ", " : "", column_name(def, i));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("key of cached table \"%s\" has %d %s, not %d", get_rel_name(def->relid),
+					def->key.nkeys, def->key.nkeys == 1 ? "part" : "parts", given),
+			 errhint("Give a value for each of the key columns, in their order: %s.", names.data)));
+}
+
+void
+kcf_product_key_read(const KcfTableDef *def, ArrayType *parts, Datum *key)
+{
+	Datum *texts;
+	bool *nulls;
+	int n;
+
+	deconstruct_array(parts, TEXTOID, -1, false, TYPALIGN_INT, &texts, &nulls, &n);
+	if (n != def->key.nkeys)
+		report_number(def, n);
+	for (int i = 0; i < n; i++)
+		key[i] = read_part(def, i, nulls[i] ? NULL : TextDatumGetCString(texts[i]));
+}
+
+void
+kcf_product_key_read_one(const KcfTableDef *def, const char *part, Datum *key)
+{
+	if (def->key.nkeys != 1)
+		report_number(def, 1);
+	key[0] = read_part(def, 0, part);
+}
