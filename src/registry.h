@@ -125,6 +125,19 @@ typedef struct KcfNewClients
 	pg_atomic_uint64 cut_off; /* without any broker for a minute */
 } KcfNewClients;
 
+/* Of a data product, since the table is known here. Writers: backends and refreshers. */
+typedef struct KcfProductCounters
+{
+	pg_atomic_uint64 hits;     /* rows that were there, and not too old */
+	pg_atomic_uint64 stale;    /* of these: shown, though old enough to be refreshed */
+	pg_atomic_uint64 misses;   /* rows that were missing or too old */
+	pg_atomic_uint64 computed; /* calls of the function that gave an answer, refreshes among them */
+	pg_atomic_uint64 waited;   /* misses that were answered by the computation of somebody else */
+	pg_atomic_uint64 failed;   /* calls of the function that raised an error */
+	pg_atomic_uint64 not_kept; /* computed, and not in the topic: Kafka could not be written to */
+	pg_atomic_uint64 refreshes; /* calls of the function by refreshers */
+} KcfProductCounters;
+
 typedef struct KcfPartitions
 {
 	KcfPartition *array; /* by number; arena */
@@ -202,6 +215,9 @@ typedef struct KcfTable
 	/* Its positions shown to lag tools, as often as that was done and as it failed; consumer */
 	pg_atomic_uint64 group_commits;
 	pg_atomic_uint64 group_failures;
+
+	KcfProductCounters product;
+	pg_atomic_uint64 put_failed_at; /* KcfMoment when a computed row could not be kept; 0: never */
 
 	/* The consumer's own: those of a load beside a served generation, and the reload done last. */
 	KcfCounters load_counters;

@@ -55,6 +55,22 @@ reset_told(KcfTold *told)
 }
 
 static void
+reset_product(KcfTable *table)
+{
+	KcfProductCounters *product = &table->product;
+
+	pg_atomic_init_u64(&product->hits, 0);
+	pg_atomic_init_u64(&product->stale, 0);
+	pg_atomic_init_u64(&product->misses, 0);
+	pg_atomic_init_u64(&product->computed, 0);
+	pg_atomic_init_u64(&product->waited, 0);
+	pg_atomic_init_u64(&product->failed, 0);
+	pg_atomic_init_u64(&product->not_kept, 0);
+	pg_atomic_init_u64(&product->refreshes, 0);
+	pg_atomic_init_u64(&table->put_failed_at, 0);
+}
+
+static void
 init_totals(KcfTotals *totals)
 {
 	memset(&totals->counters, 0, sizeof(KcfCounters));
@@ -92,6 +108,7 @@ kcf_tables_shmem_init(void)
 		pg_atomic_init_u64(&table->group_commits, 0);
 		pg_atomic_init_u64(&table->group_failures, 0);
 		reset_clients(&table->clients);
+		reset_product(table);
 	}
 }
 
@@ -229,6 +246,7 @@ kcf_table_create(Oid dboid, Oid relid, int database, int clock)
 		table->errors = NULL;
 		reset_told(&table->told);
 		reset_clients(&table->clients);
+		reset_product(table);
 		memset(&table->load_counters, 0, sizeof(KcfCounters));
 		table->load_errors = NULL;
 		table->reload_done = 0;
