@@ -81,6 +81,7 @@ OBJS = \
 	src/proc_producer_flush.o \
 	src/product_key.o \
 	src/properties.o \
+	src/refresh_log.o \
 	src/registry.o \
 	src/registry_stores.o \
 	src/registry_tables.o \
@@ -91,6 +92,7 @@ OBJS = \
 	src/rowmap_members.o \
 	src/rowmap_splice.o \
 	src/rowmap_write.o \
+	src/rules.o \
 	src/sendq.o \
 	src/sendq_outcome.o \
 	src/sendq_producer.o \

@@ -44,3 +44,45 @@ CREATE FUNCTION kafka_cache.wait_for_change(relation pg_catalog.regclass, since 
 	RETURNS pg_catalog.jsonb
 	LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'kafka_cache_wait_for_change';
 COMMENT ON FUNCTION kafka_cache.wait_for_change(pg_catalog.regclass, pg_catalog.jsonb, pg_catalog.interval) IS 'wait for a record after a position; the position then, NULL when the time is over';
+
+-- What makes a product anew: rules, and what ordinary tables' triggers ask for.
+
+CREATE TABLE kafka_cache.refresh_rules (
+	product pg_catalog.regclass NOT NULL,
+	source pg_catalog.regclass NOT NULL,
+	keys pg_catalog.text NOT NULL,
+	PRIMARY KEY (product, source));
+COMMENT ON TABLE kafka_cache.refresh_rules IS 'on whose changes products are refreshed; written by refresh_on() and refresh_off()';
+COMMENT ON COLUMN kafka_cache.refresh_rules.product IS 'the product';
+COMMENT ON COLUMN kafka_cache.refresh_rules.source IS 'the table on whose changes it is refreshed';
+COMMENT ON COLUMN kafka_cache.refresh_rules.keys IS 'the function that tells the product''s keys from an old and a new row of the source';
+SELECT pg_catalog.pg_extension_config_dump('kafka_cache.refresh_rules', '');
+GRANT SELECT ON kafka_cache.refresh_rules TO PUBLIC;
+
+CREATE TABLE kafka_cache.refresh_positions (
+	product pg_catalog.oid NOT NULL,
+	source pg_catalog.oid NOT NULL,
+	"position" pg_catalog.jsonb NOT NULL,
+	PRIMARY KEY (product, source));
+COMMENT ON TABLE kafka_cache.refresh_positions IS 'how far a rule''s source was worked off, with all that this asked for';
+COMMENT ON COLUMN kafka_cache.refresh_positions.product IS 'the rule''s product';
+COMMENT ON COLUMN kafka_cache.refresh_positions.source IS 'its source';
+COMMENT ON COLUMN kafka_cache.refresh_positions."position" IS 'the source''s position';
+
+CREATE TABLE kafka_cache.refresh_log (
+	id pg_catalog.int8 GENERATED ALWAYS AS IDENTITY,
+	xid pg_catalog.xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+	product pg_catalog.oid NOT NULL,
+	hash pg_catalog.int8,
+	key pg_catalog.bytea,
+	hints pg_catalog.jsonb);
+COMMENT ON TABLE kafka_cache.refresh_log IS 'refreshes that transactions on ordinary tables have asked for, until they are done';
+COMMENT ON COLUMN kafka_cache.refresh_log.id IS 'number of the request';
+COMMENT ON COLUMN kafka_cache.refresh_log.xid IS 'the transaction';
+COMMENT ON COLUMN kafka_cache.refresh_log.product IS 'the product';
+COMMENT ON COLUMN kafka_cache.refresh_log.hash IS 'of the key, to find it';
+COMMENT ON COLUMN kafka_cache.refresh_log.key IS 'the key as in the topic; NULL: all that are cached';
+COMMENT ON COLUMN kafka_cache.refresh_log.hints IS 'rows that have changed, for the product''s augment function';
+COMMENT ON SEQUENCE kafka_cache.refresh_log_id_seq IS 'numbers of requests';
+CREATE INDEX refresh_log_xid ON kafka_cache.refresh_log (xid);
+CREATE INDEX refresh_log_key ON kafka_cache.refresh_log (product, hash);
