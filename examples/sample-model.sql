@@ -24,7 +24,8 @@ CREATE FOREIGN TABLE sessions (
     id           uuid         OPTIONS (key 'true') NOT NULL,
     user_id      uuid         OPTIONS (json 'user.id') NOT NULL,
     type         session_type NOT NULL,
-    ip_address   inet         OPTIONS (json 'ipAddress')
+    ip_address   inet         OPTIONS (json 'ipAddress'),
+    _time        timestamptz  OPTIONS (timestamp 'true')
 ) SERVER kafka OPTIONS (topic 'sessions');
 
 -- A user with the names of her organizations; one that has not arrived yet shows as NULL.
