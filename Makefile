@@ -79,10 +79,14 @@ OBJS = \
 	src/proc_producer_atomic.o \
 	src/proc_producer_clients.o \
 	src/proc_producer_flush.o \
+	src/proc_refresher.o \
 	src/product_key.o \
 	src/properties.o \
 	src/refresh_log.o \
+	src/refreshq.o \
+	src/refreshq_read.o \
 	src/registry.o \
+	src/registry_demand.o \
 	src/registry_stores.o \
 	src/registry_tables.o \
 	src/rowmap.o \

@@ -26,6 +26,7 @@
 #include "src/pending.h"
 #include "src/pins.h"
 #include "src/proc_launcher.h"
+#include "src/refreshq.h"
 #include "src/registry.h"
 #include "src/sendq.h"
 #include "src/shmem.h"
@@ -69,6 +70,7 @@ _PG_init(void)
 	kcf_shmem_add(kcf_errlog_shmem_size, kcf_errlog_shmem_init);
 	kcf_shmem_add(kcf_pins_shmem_size, kcf_pins_shmem_init);
 	kcf_shmem_add(kcf_sendq_shmem_size, kcf_sendq_shmem_init);
+	kcf_shmem_add(kcf_refreshq_shmem_size, kcf_refreshq_shmem_init);
 	kcf_shmem_add(kcf_arena_shmem_size, kcf_arena_shmem_init);
 	kcf_shmem_init();
 

@@ -26,6 +26,8 @@ int kcf_guc_produce_timeout = 30000;
 bool kcf_guc_read_your_writes = true;
 int kcf_guc_producer_idle_timeout = 60;
 int kcf_guc_notify_interval = 100;
+int kcf_guc_refresh_workers = 1;
+int kcf_guc_refresh_load = 50;
 
 static const struct config_enum_entry when_not_ready_values[] = {
 	{ "wait", KCF_NOT_READY_WAIT, false },
@@ -102,6 +104,15 @@ kcf_guc_init(void)
 		"A change is told at once when the last notification is older; what changes until then "
 		"is told together.",
 		&kcf_guc_notify_interval, 100, 0, 3600000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"kafka_cache.refresh_workers",
+		"Most processes of each database that compute data products anew.",
+		"They are started when there is something to do; 0: nothing is refreshed.",
+		&kcf_guc_refresh_workers, 1, 0, 8, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_cache.refresh_load",
+							"Most of its time that a refresher computes, in percent.",
+							"It rests after each refresh, in proportion.", &kcf_guc_refresh_load,
+							50, 1, 100, PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("kafka_cache");
 }

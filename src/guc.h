@@ -33,6 +33,8 @@ extern int kcf_guc_produce_timeout;   /* ms; user */
 extern bool kcf_guc_read_your_writes; /* user */
 extern int kcf_guc_notify_interval;   /* ms; sighup */
 extern int kcf_guc_producer_idle_timeout; /* s; sighup */
+extern int kcf_guc_refresh_workers;       /* of each database; sighup */
+extern int kcf_guc_refresh_load;          /* percent of their time; sighup */
 
 extern void kcf_guc_init(void);
 

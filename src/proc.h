@@ -3,7 +3,7 @@
  *		What every worker process has in common: signals, latch and file descriptor wait, reload,
  * orderly exit.
  *
- * Process:  launcher, consumer (later producer, refresher).
+ * Process:  launcher, consumer, producer, refresher.
  * Locks:    none held while waiting.
  * Memory:   a wait event set in TopMemoryContext.
  * Errors:   FATAL on SIGTERM through CHECK_FOR_INTERRUPTS.
@@ -17,6 +17,7 @@
 #define KCF_LAUNCHER "kafka_cache launcher"
 #define KCF_CONSUMER "kafka_cache consumer"
 #define KCF_PRODUCER "kafka_cache producer"
+#define KCF_REFRESHER "kafka_cache refresher"
 
 /*
  * First of all: signals, and the worker's place in the registry (kind is "launcher" or "consumer";
@@ -24,7 +25,7 @@
  * signals.
  */
 extern void kcf_proc_start(const char *kind);
-/* Consumer: connect to the database, as the bootstrap superuser, with a session's own settings of a
+/* All but the launcher: connect to the database, as the bootstrap superuser, with a session's own settings of a
  * worker. */
 extern void kcf_proc_connect(int database);
 /* The eventfd that librdkafka's queues write to; made on first call. */
@@ -35,7 +36,8 @@ extern void kcf_proc_wait(long timeout_ms);
 
 /* Entry points of the background workers. */
 extern PGDLLEXPORT void kcf_launcher_main(Datum arg);
-extern PGDLLEXPORT void kcf_consumer_main(Datum arg); /* arg: database slot << 8 | clock */
-extern PGDLLEXPORT void kcf_producer_main(Datum arg); /* ... | KCF_WORKER_PRODUCER */
+extern PGDLLEXPORT void kcf_consumer_main(Datum arg);  /* arg: database slot << 8 | clock */
+extern PGDLLEXPORT void kcf_producer_main(Datum arg);  /* ... | KCF_WORKER_PRODUCER */
+extern PGDLLEXPORT void kcf_refresher_main(Datum arg); /* ... | KCF_WORKER_REFRESHER + its number */
 
 #endif /* KCF_PROC_H */

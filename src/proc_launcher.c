@@ -9,7 +9,7 @@
  *
  * A producer is started where the extension is, when a backend has asked for one; it takes the wish
  * back when it leaves because nobody writes any more. On a standby too: what is computed there is
- * kept in Kafka, where all servers may write.
+ * kept in Kafka, where all servers may write. So it is with refreshers.
  *
  * What is known of processes comes from two sides. The registry tells who is there (the worker
  * itself takes its pid away); the postmaster tells, through our handle, when a started worker is
@@ -22,6 +22,7 @@
 
 #include "guc.h"
 #include "proc.h"
+#include "refreshq.h"
 #include "registry.h"
 
 #include "access/genam.h"
@@ -170,6 +171,14 @@ send_away(int slot)
 	LWLockRelease(kcf_registry_lock);
 }
 
+/* As kcf_database_free, and what was to be refreshed there goes, too. */
+static bool
+free_slot(int slot)
+{
+	kcf_refreshq_forget(kcf_database(slot)->dboid, InvalidOid);
+	return kcf_database_free(slot);
+}
+
 /* Bring the slots in line with pg_database and the settings. */
 static void
 look_at_databases(bool visit_all)
@@ -241,7 +250,7 @@ look_at_databases(bool visit_all)
 		/* Dropped, or no more in the list. */
 		if (!slot_is_empty(slot))
 			send_away(slot);
-		else if (!kcf_database_free(slot))
+		else if (!free_slot(slot))
 			still_read = true;
 		else
 			continue;
@@ -255,7 +264,17 @@ look_at_databases(bool visit_all)
 static const char *
 worker_name(int k)
 {
-	return k == KCF_WORKER_PRODUCER ? KCF_PRODUCER : KCF_CONSUMER;
+	return k >= KCF_WORKER_REFRESHER  ? KCF_REFRESHER
+		   : k == KCF_WORKER_PRODUCER ? KCF_PRODUCER
+									  : KCF_CONSUMER;
+}
+
+static const char *
+main_function(int k)
+{
+	return k >= KCF_WORKER_REFRESHER  ? "kcf_refresher_main"
+		   : k == KCF_WORKER_PRODUCER ? "kcf_producer_main"
+									  : "kcf_consumer_main";
 }
 
 /* false: the server has no room for another worker. */
@@ -271,8 +290,7 @@ start_worker(int slot, int k)
 	strlcpy(worker.bgw_name, worker_name(k), BGW_MAXLEN);
 	strlcpy(worker.bgw_type, worker_name(k), BGW_MAXLEN);
 	strlcpy(worker.bgw_library_name, "kafka_cache_fdw", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name,
-			k == KCF_WORKER_PRODUCER ? "kcf_producer_main" : "kcf_consumer_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, main_function(k), BGW_MAXLEN);
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_ConsistentState;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
@@ -307,6 +325,16 @@ back_off(KcfWorker *worker, TimestampTz now)
 	worker->retry_at = TimestampTzPlusMilliseconds(now, worker->backoff_ms);
 }
 
+/* A worker that is there on demand. */
+static bool
+is_wanted(KcfDatabase *db, int k)
+{
+	if (k == KCF_WORKER_PRODUCER)
+		return pg_atomic_read_u32(&db->producer_wanted) != 0;
+	return k - KCF_WORKER_REFRESHER <
+		   Min((int) pg_atomic_read_u32(&db->refreshers_wanted), kcf_guc_refresh_workers);
+}
+
 /* Under the exclusive lock: a worker has ended. */
 static void
 note_end(KcfDatabase *db, int k, TimestampTz now)
@@ -317,9 +345,8 @@ note_end(KcfDatabase *db, int k, TimestampTz now)
 	if (worker->left == KCF_LEFT_WITHDRAWN || db->withdrawals > 0 ||
 		db->state == KCF_DATABASE_ABSENT)
 		return;
-	/* A producer that nobody needed any more. */
-	if (k == KCF_WORKER_PRODUCER && worker->left == KCF_LEFT_QUIETLY &&
-		pg_atomic_read_u32(&db->producer_wanted) == 0)
+	/* Nobody needed it any more. */
+	if (k >= KCF_MAX_CLOCKS && worker->left == KCF_LEFT_QUIETLY && !is_wanted(db, k))
 		return;
 	worker->restarts++;
 	look_again = true; /* is the database still there? */
@@ -477,8 +504,8 @@ start_or_wait(int slot, int k, bool modest, TimestampTz now)
 static bool
 should_run(KcfDatabase *db, int k)
 {
-	if (k == KCF_WORKER_PRODUCER)
-		return db->state == KCF_DATABASE_RUNNING && pg_atomic_read_u32(&db->producer_wanted) != 0;
+	if (k >= KCF_MAX_CLOCKS)
+		return db->state == KCF_DATABASE_RUNNING && is_wanted(db, k);
 	return db->state != KCF_DATABASE_ABSENT && (k == 0 || db->visited);
 }
 
@@ -548,7 +575,8 @@ tend_workers(void)
 			continue;
 		for (int k = 0; k < kcf_guc_consumers_per_database; k++)
 			wait = sooner(wait, tend_worker(slot, k, &visits, now));
-		wait = sooner(wait, tend_worker(slot, KCF_WORKER_PRODUCER, &visits, now));
+		for (int k = KCF_MAX_CLOCKS; k < KCF_MAX_WORKERS; k++)
+			wait = sooner(wait, tend_worker(slot, k, &visits, now));
 
 		/* The slot is freed when the databases are looked at. */
 		if (leaving[slot])
@@ -557,7 +585,7 @@ tend_workers(void)
 		/* Visited in vain: remember that, and let another database have the slot. */
 		if (db->state == KCF_DATABASE_ABSENT && db->withdrawals == 0 && slot_is_empty(slot))
 		{
-			if (!kcf_database_free(slot))
+			if (!free_slot(slot))
 			{
 				wait = sooner(wait, STILL_READ_MS);
 				continue;

@@ -40,6 +40,7 @@ static KcfRegistry *registry = NULL;
 /* This process as a worker. */
 static KcfWorker *my_worker = NULL;
 static int my_worker_database = -1;
+static bool my_worker_refreshes = false;
 
 /* Where this backend is counted as one that waits, NULL: nowhere. */
 static pg_atomic_uint32 *counted_in = NULL;
@@ -80,6 +81,7 @@ kcf_registry_shmem_init(void)
 			KcfDatabase *db = &registry->databases[i];
 
 			pg_atomic_init_u32(&db->producer_wanted, 0);
+			pg_atomic_init_u32(&db->refreshers_wanted, 0);
 			pg_atomic_init_u32(&db->ddl, 0);
 			pg_atomic_init_u32(&db->waiters, 0);
 			for (int clock = 0; clock < KCF_MAX_CLOCKS; clock++)
@@ -103,7 +105,7 @@ kcf_registry_check(void)
 						errmsg("this server keeps no cached tables"),
 						errdetail("It was started for a binary upgrade.")));
 	/* The consumer would wait for itself, and all tables for it. */
-	if (my_worker)
+	if (my_worker && !my_worker_refreshes)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -155,6 +157,7 @@ take_slot(Oid dboid, const char *name)
 	db->visited = false;
 	memset(db->workers, 0, sizeof(db->workers));
 	pg_atomic_write_u32(&db->producer_wanted, 0);
+	pg_atomic_write_u32(&db->refreshers_wanted, 0);
 	init_produced(&db->produced);
 	pg_write_barrier();
 	db->dboid = dboid;
@@ -233,8 +236,11 @@ kcf_database_report(int database, bool has_extension)
 	if (db->withdrawals == 0)
 		db->state = has_extension ? KCF_DATABASE_RUNNING : KCF_DATABASE_ABSENT;
 	/* The slot is given back only when nobody of ours is there. */
-	if (!has_extension && db->workers[KCF_WORKER_PRODUCER].pid != 0)
-		kill(db->workers[KCF_WORKER_PRODUCER].pid, SIGTERM);
+	for (int i = KCF_MAX_CLOCKS; !has_extension && i < KCF_MAX_WORKERS; i++)
+	{
+		if (db->workers[i].pid != 0)
+			kill(db->workers[i].pid, SIGTERM);
+	}
 	LWLockRelease(kcf_registry_lock);
 	/* Others of its consumers are started now, or the slot is freed. */
 	kcf_launcher_wake();
@@ -477,6 +483,7 @@ kcf_worker_enter(int database, int number, Oid dboid)
 		if (database >= 0 && number < KCF_MAX_CLOCKS)
 			pg_atomic_write_u64(&kcf_database(database)->turned_at[number], kcf_moment_now());
 		my_worker_database = database;
+		my_worker_refreshes = number >= KCF_WORKER_REFRESHER;
 		my_worker->pid = MyProcPid;
 		my_worker->latch = MyLatch;
 		my_worker->started_at = GetCurrentTimestamp();
@@ -519,40 +526,6 @@ kcf_worker_say(const char *state, const char *fmt, ...)
 	strlcpy(my_worker->state, state, sizeof(my_worker->state));
 	strlcpy(my_worker->text, text, sizeof(my_worker->text));
 	LWLockRelease(kcf_registry_lock);
-}
-
-/* ---- the producer ---- */
-
-void
-kcf_producer_want(int database)
-{
-	KcfDatabase *db = kcf_database(database);
-	bool there = false;
-
-	/* A full barrier: what it is wanted for is there when it looks, see kcf_lane_close_all. */
-	(void) pg_atomic_exchange_u32(&db->producer_wanted, 1);
-	LWLockAcquire(kcf_registry_lock, LW_SHARED);
-	if (db->workers[KCF_WORKER_PRODUCER].pid != 0)
-	{
-		SetLatch(db->workers[KCF_WORKER_PRODUCER].latch);
-		there = true;
-	}
-	LWLockRelease(kcf_registry_lock);
-	/* One that is about to leave wakes the launcher when it is gone. */
-	if (!there)
-		kcf_launcher_wake();
-}
-
-void
-kcf_producer_unwant(int database)
-{
-	(void) pg_atomic_exchange_u32(&kcf_database(database)->producer_wanted, 0);
-}
-
-bool
-kcf_producer_wanted(int database)
-{
-	return pg_atomic_read_u32(&kcf_database(database)->producer_wanted) != 0;
 }
 
 /* ---- waiting ---- */

@@ -39,9 +39,11 @@ typedef enum KcfTableState
 	KCF_TABLE_STOPPED
 } KcfTableState;
 
-/* The processes of ours in a database: its consumers, by their clocks, then its producer. */
+/* The processes of ours in a database: its consumers, by their clocks, its producer, its refreshers. */
+#define KCF_MAX_REFRESHERS 8
 #define KCF_WORKER_PRODUCER KCF_MAX_CLOCKS
-#define KCF_MAX_WORKERS (KCF_MAX_CLOCKS + 1)
+#define KCF_WORKER_REFRESHER (KCF_WORKER_PRODUCER + 1) /* the first */
+#define KCF_MAX_WORKERS (KCF_WORKER_REFRESHER + KCF_MAX_REFRESHERS)
 
 #define KCF_NREASON_SLOTS 16 /* >= KCF_NREASONS of rowmap.h */
 
@@ -267,7 +269,9 @@ typedef struct KcfDatabase
 	KcfWorker workers[KCF_MAX_WORKERS]; /* registry lock */
 	ConditionVariable exited;           /* broadcast when one of the workers is gone */
 	pg_atomic_uint32 producer_wanted; /* backends set it, the producer clears it before it leaves */
-	pg_atomic_uint32 ddl;             /* counted up at commit of DDL that may concern us */
+	/* How many refreshers there should be; backends raise it, refreshers that have nothing to do lower it */
+	pg_atomic_uint32 refreshers_wanted;
+	pg_atomic_uint32 ddl; /* counted up at commit of DDL that may concern us */
 	ConditionVariable
 		changed; /* broadcast when a table's state or, with waiters, its position changed */
 	pg_atomic_uint32 waiters; /* backends that sleep on it: publish broadcasts only then */
@@ -284,7 +288,7 @@ extern void kcf_tables_shmem_init(void);
 
 /*
  * Before cached tables are used: 55000 where there is none, in a server that was started for a binary upgrade;
- * 0A000 in our own workers, where only code of a table's owner asks.
+ * 0A000 in consumers and producers, where only code of a table's owner asks.
  */
 extern void kcf_registry_check(void);
 
@@ -348,6 +352,14 @@ extern volatile sig_atomic_t kcf_worker_told_to_leave;
 extern void kcf_producer_want(int database);
 extern void kcf_producer_unwant(int database); /* a full barrier */
 extern bool kcf_producer_wanted(int database);
+/*
+ * The database should have so many refreshers, if kafka_cache.refresh_workers allows that: those that are there are
+ * woken, the launcher starts the others. Each takes its own wish back when it has nothing to do
+ * (kcf_refresher_unwant, from the last one on): false where it is not the last one wanted.
+ */
+extern void kcf_refreshers_want(int database, int n); /* a full barrier */
+extern int kcf_refreshers_wanted(int database);
+extern bool kcf_refresher_unwant(int database, int number); /* a full barrier */
 /* What kafka_cache.workers shows of this process. */
 extern void kcf_worker_say(const char *state, const char *fmt, ...) pg_attribute_printf(2, 3);
 

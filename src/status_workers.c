@@ -87,6 +87,17 @@ kafka_cache_workers(PG_FUNCTION_ARGS)
 			rows[n].kind = "producer";
 			n++;
 		}
+		for (int k = 0; k < KCF_MAX_REFRESHERS; k++)
+		{
+			const KcfWorker *worker = &db->workers[KCF_WORKER_REFRESHER + k];
+
+			if (worker->pid == 0 && k >= Min(kcf_refreshers_wanted(i), kcf_guc_refresh_workers))
+				continue;
+			rows[n].worker = *worker;
+			namestrcpy(&rows[n].database, db->name);
+			rows[n].kind = "refresher";
+			n++;
+		}
 	}
 	LWLockRelease(kcf_registry_lock);
 
@@ -133,6 +144,8 @@ kafka_cache_settings(PG_FUNCTION_ARGS)
 		{ "kafka_cache.produce_timeout", "longest wait of a write" },
 		{ "kafka_cache.producer_idle_timeout", "when a producer without work leaves" },
 		{ "kafka_cache.notify_interval", "shortest time between notifications of a table" },
+		{ "kafka_cache.refresh_workers", "most processes that compute data products anew" },
+		{ "kafka_cache.refresh_load", "most of their time that they compute, in percent" },
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 
