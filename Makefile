@@ -11,6 +11,7 @@ OBJS = \
 	src/arrivals.o \
 	src/catalog.o \
 	src/catalog_fingerprint.o \
+	src/catalog_product.o \
 	src/catalog_table.o \
 	src/changes.o \
 	src/codec.o \
@@ -80,6 +81,7 @@ OBJS = \
 	src/proc_producer_clients.o \
 	src/proc_producer_flush.o \
 	src/proc_refresher.o \
+	src/product_compute.o \
 	src/product_key.o \
 	src/properties.o \
 	src/refresh_log.o \

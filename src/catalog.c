@@ -233,6 +233,7 @@ watch(void)
 	CacheRegisterSyscacheCallback(FOREIGNDATAWRAPPEROID, wrapper_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(TYPEOID, row_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(CONSTROID, row_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, row_changed, (Datum) 0);
 	RegisterXactCallback(free_retired, NULL);
 }
 

@@ -33,6 +33,7 @@ typedef struct KcfTableDef
 	uint64 fingerprint;
 	/* Hash of all that decides how a client is built (server and mapping options), passwords too. */
 	uint64 client_fingerprint;
+	struct KcfProduct *product; /* what kcf_catalog_product has found, NULL: nobody has asked yet */
 } KcfTableDef;
 
 /* OIDs of our foreign tables in this database (partitions included); NIL when the extension is absent. */

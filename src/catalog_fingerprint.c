@@ -160,6 +160,7 @@ kcf_catalog_row_fingerprint(KcfTableDef *def, ForeignServer *server)
 	put_int(&buf, def->options->on_error);
 	put_int(&buf, def->options->keep_value);
 	put_int(&buf, def->options->max_record_bytes);
+	put_int(&buf, def->options->compute != NULL); /* null is nothing then */
 	foreach (lc, server->options)
 	{
 		DefElem *option = lfirst_node(DefElem, lc);

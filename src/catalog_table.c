@@ -9,6 +9,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "catalog_internal.h"
+#include "catalog_product.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "storage/lmgr.h"
@@ -281,5 +282,9 @@ kcf_catalog_free(KcfTableDef *def)
 void
 kcf_catalog_check_table(Oid relid)
 {
-	kcf_catalog_free(kcf_catalog_table(relid, CurrentMemoryContext));
+	KcfTableDef *def = kcf_catalog_table(relid, CurrentMemoryContext);
+
+	if (kcf_is_product(def))
+		kcf_catalog_check_product(def);
+	kcf_catalog_free(def);
 }

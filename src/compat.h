@@ -14,6 +14,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_foreign_server.h"
+#include "catalog/pg_proc.h"
 #if PG_VERSION_NUM >= 180000
 #include "commands/explain_format.h"
 #include "commands/explain_state.h"
@@ -41,9 +42,12 @@
 #if PG_VERSION_NUM >= 160000
 #define kcf_owns_database(oid, role) object_ownercheck(DatabaseRelationId, oid, role)
 #define kcf_owns_relation(oid, role) object_ownercheck(RelationRelationId, oid, role)
+#define kcf_function_aclcheck(oid, role)                                                           \
+	object_aclcheck(ProcedureRelationId, oid, role, ACL_EXECUTE)
 #else
 #define kcf_owns_database(oid, role) pg_database_ownercheck(oid, role)
 #define kcf_owns_relation(oid, role) pg_class_ownercheck(oid, role)
+#define kcf_function_aclcheck(oid, role) pg_proc_aclcheck(oid, role, ACL_EXECUTE)
 #endif
 
 /* 17 numbers the processes from 0 by another name. */

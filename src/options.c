@@ -17,6 +17,7 @@
 #define KB (INT64CONST(1) << 10)
 #define MB (INT64CONST(1) << 20)
 #define TB (INT64CONST(1) << 40)
+#define LONGEST (INT64CONST(3650) * 86400 * 1000) /* of intervals, milliseconds */
 
 #define SERVER ForeignServerRelationId
 #define MAPPING UserMappingRelationId
@@ -70,6 +71,22 @@ static const KcfOption own_options[] = {
 	  TABLE_FIELD(max_record_bytes), .doc = "A larger record is a bad record." },
 	{ "compression", TABLE, KCF_VALUE_ENUM, .values = "none,gzip,snappy,lz4,zstd", TABLE_FIELD(compression),
 	  .doc = "Compression of written records." },
+	{ "compute", TABLE, KCF_VALUE_FUNCTION, TABLE_FIELD(compute),
+	  .doc = "The function of the key columns that computes the rows: the table is a data product." },
+	{ "soft_ttl", TABLE, KCF_VALUE_INTERVAL, .min = 1, .max = LONGEST, TABLE_FIELD(soft_ttl),
+	  .doc = "An older row of a product is shown and computed anew in the background." },
+	{ "hard_ttl", TABLE, KCF_VALUE_INTERVAL, .min = 1, .max = LONGEST, TABLE_FIELD(hard_ttl),
+	  .doc = "An older row of a product is computed anew before it is shown; without it, never." },
+	{ "negative_ttl", TABLE, KCF_VALUE_INTERVAL, .min = 1, .max = LONGEST, .value = "5s",
+	  TABLE_FIELD(negative_ttl), .doc = "How long it is remembered that the function had nothing for a key." },
+	{ "prime_on_miss", TABLE, KCF_VALUE_BOOL, .value = "true", TABLE_FIELD(prime_on_miss),
+	  .doc = "Whether a row that is missing is computed by whoever asks for it." },
+	{ "refresh_every", TABLE, KCF_VALUE_INTERVAL, .min = 1, .max = LONGEST, TABLE_FIELD(refresh_every),
+	  .doc = "How often the rows are computed anew though nobody asks." },
+	{ "domain", TABLE, KCF_VALUE_QUERY, TABLE_FIELD(domain),
+	  .doc = "A query that yields the keys whose rows are to be there before anybody asks." },
+	{ "augment", TABLE, KCF_VALUE_FUNCTION, TABLE_FIELD(augment),
+	  .doc = "A function that makes the new value out of the old one and what has changed, before it is computed." },
 
 	{ "key", COLUMN, KCF_VALUE_BOOL, .value = "false", .offset = -1,
 	  .doc = "The record's key, or a part of it." },

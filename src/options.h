@@ -55,6 +55,15 @@ typedef struct KcfTableOptions
 	int64 max_bytes;        /* 0: no limit of its own */
 	int64 max_record_bytes; /* default 16 MB */
 	char *compression;      /* of what we produce, or NULL */
+	/* Of data products; intervals in milliseconds. */
+	char *compute; /* the function, as the option names it; NULL: the table is none */
+	bool prime_on_miss;
+	int64 soft_ttl; /* 0: rows never become stale */
+	int64 hard_ttl; /* 0: rows are good for ever */
+	int64 negative_ttl;
+	int64 refresh_every; /* 0: never by itself */
+	char *domain;        /* a query that yields keys, or NULL */
+	char *augment;       /* a function, or NULL */
 } KcfTableOptions;
 
 typedef enum KcfColumnKind

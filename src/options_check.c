@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "options_internal.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 
 /* The kinds a column can be, by the name of the option that says so. */
 static const struct
@@ -148,17 +149,61 @@ check_mapping(List *settings)
 		require_setting(settings, "username", "A user mapping with a password needs a username.");
 }
 
+static bool
+is_true(List *settings, const char *name)
+{
+	const char *value = kcf_setting_of(settings, name);
+
+	return value != NULL && strcmp(value, "true") == 0;
+}
+
 static void
 check_table(List *settings)
 {
-	const char *atomic = kcf_setting_of(settings, "atomic");
 	const char *delivery = kcf_setting_of(settings, "delivery");
 
-	if (atomic && strcmp(atomic, "true") == 0 && delivery && strcmp(delivery, "immediate") == 0)
+	if (is_true(settings, "atomic") && delivery && strcmp(delivery, "immediate") == 0)
 		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 						errmsg("option \"atomic\" contradicts option \"delivery\""),
 						errdetail("The records of an atomic transaction are sent at commit."),
 						errhint("Set delivery to commit, or drop atomic.")));
+}
+
+/* A data product: a table whose records are computed. */
+static void
+check_product(List *settings)
+{
+	static const char *const dependents[] = { "soft_ttl",      "hard_ttl",      "negative_ttl",
+											  "prime_on_miss", "refresh_every", "domain",
+											  "augment" };
+	const char *format = kcf_setting_of(settings, "format");
+	const char *soft = kcf_setting_of(settings, "soft_ttl");
+	const char *hard = kcf_setting_of(settings, "hard_ttl");
+
+	if (kcf_setting_of(settings, "compute") == NULL)
+	{
+		for (int i = 0; i < (int) lengthof(dependents); i++)
+			if (kcf_setting_of(settings, dependents[i]))
+				require_setting(settings, "compute",
+								psprintf("Option \"%s\" has no effect without it.", dependents[i]));
+		return;
+	}
+	if (format != NULL && strcmp(format, "json") != 0)
+		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+						errmsg("option \"compute\" contradicts option \"format\""),
+						errdetail("What is computed is kept as JSON."),
+						errhint("Set format to json, or drop it.")));
+	if (is_true(settings, "atomic"))
+		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+						errmsg("option \"compute\" contradicts option \"atomic\""),
+						errdetail("What is computed is kept at once, whatever becomes of the "
+								  "transaction."),
+						errhint("Drop atomic.")));
+	if (soft != NULL && hard != NULL && pg_strtoint64(hard) < pg_strtoint64(soft))
+		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+						errmsg("option \"hard_ttl\" is less than option \"soft_ttl\""),
+						errdetail("A row would be computed anew before it is stale."),
+						errhint("Make hard_ttl the longer one.")));
 }
 
 static void
@@ -250,7 +295,10 @@ kcf_options_check(List *options, Oid catalog, Oid owner)
 	else if (catalog == UserMappingRelationId)
 		check_mapping(settings);
 	else if (catalog == ForeignTableRelationId)
+	{
 		check_table(settings);
+		check_product(settings);
+	}
 	else if (catalog == AttributeRelationId)
 		check_column(settings);
 	return settings;

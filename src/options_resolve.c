@@ -29,6 +29,7 @@ store_table_option(KcfTableOptions *result, const KcfOption *option, const char 
 			*(bool *) field = strcmp(value, "true") == 0;
 			break;
 		case KCF_VALUE_SIZE:
+		case KCF_VALUE_INTERVAL:
 			*(int64 *) field = pg_strtoint64(value);
 			break;
 		case KCF_VALUE_ENUM:

@@ -10,8 +10,10 @@
 #include <limits.h>
 
 #include "access/xlog.h"
+#include "common/int.h"
 #include "options_internal.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/guc.h"
 
 #define MAX_BROKERS_LENGTH 4096
@@ -20,19 +22,28 @@
 #define MAX_NAME_LENGTH 100
 #define MAX_TOPIC_LENGTH 249
 #define MAX_JSON_PATH_LENGTH 1000
+#define MAX_QUERY_LENGTH (64 * 1024)
 
-typedef struct SizeUnit
+typedef struct Unit
 {
 	const char *name;
 	int64 factor;
-} SizeUnit;
+} Unit;
 
-static const SizeUnit size_units[] = {
+static const Unit size_units[] = {
 	{ "B", 1 },
 	{ "kB", INT64CONST(1) << 10 },
 	{ "MB", INT64CONST(1) << 20 },
 	{ "GB", INT64CONST(1) << 30 },
 	{ "TB", INT64CONST(1) << 40 },
+};
+
+static const Unit time_units[] = {
+	{ "ms", 1 },
+	{ "s", 1000 },
+	{ "min", 60 * 1000 },
+	{ "h", 60 * 60 * 1000 },
+	{ " days", 24 * 60 * 60 * 1000 },
 };
 
 static bool
@@ -108,6 +119,41 @@ parse_size(const char *value, int64 *result)
 		return true;
 	}
 	return false;
+}
+
+/* Milliseconds of what interval's input takes, without months and years, which have no length. */
+static bool
+parse_interval(const char *value, int64 *result)
+{
+	char buffer[256];
+	char *fields[MAXDATEFIELDS];
+	int kinds[MAXDATEFIELDS];
+	int nfields;
+	int kind;
+	struct pg_itm_in itm = { 0 };
+	int64 micros;
+
+	if (ParseDateTime(value, buffer, sizeof(buffer), fields, kinds, MAXDATEFIELDS, &nfields) != 0)
+		return false;
+	if (DecodeInterval(fields, kinds, nfields, INTERVAL_FULL_RANGE, &kind, &itm) != 0 ||
+		kind != DTK_DELTA || itm.tm_year != 0 || itm.tm_mon != 0)
+		return false;
+	if (pg_mul_s64_overflow(itm.tm_mday, USECS_PER_DAY, &micros) ||
+		pg_add_s64_overflow(micros, itm.tm_usec, &micros))
+		return false;
+	*result = micros / 1000;
+	return micros % 1000 == 0;
+}
+
+/* In the largest unit that says it without a fraction. */
+static char *
+print_interval(int64 millis)
+{
+	int i = lengthof(time_units) - 1;
+
+	while (i > 0 && millis % time_units[i].factor != 0)
+		i--;
+	return psprintf(INT64_FORMAT "%s", millis / time_units[i].factor, time_units[i].name);
 }
 
 static char *
@@ -383,6 +429,14 @@ kcf_option_expected(const KcfOption *option)
 		case KCF_VALUE_JSON_PATH:
 			return pstrdup(
 				"member names separated by dots, one of them with [] for each element: a.b[].c");
+		case KCF_VALUE_INTERVAL:
+			return psprintf("an interval from %s to %s, without months",
+							print_interval(option->min), print_interval(option->max));
+		case KCF_VALUE_FUNCTION:
+			return pstrdup("a function's name with its schema, and with argument types where there "
+						   "are several of that name");
+		case KCF_VALUE_QUERY:
+			return psprintf("a query of at most %d bytes", MAX_QUERY_LENGTH);
 		case KCF_VALUE_NONE:
 			break;
 	}
@@ -410,8 +464,17 @@ canonical_value(const KcfOption *option, const char *value)
 			if (!parse_size(value, &n) || n < option->min || n > option->max)
 				return NULL;
 			return psprintf(INT64_FORMAT, n);
+		case KCF_VALUE_INTERVAL:
+			if (!parse_interval(value, &n) || n < option->min || n > option->max)
+				return NULL;
+			return psprintf(INT64_FORMAT, n);
 		case KCF_VALUE_ENUM:
 			return find_in_list(option->values, value);
+		case KCF_VALUE_QUERY:
+			if (value[strspn(value, " \t\r\n")] == '\0' || strlen(value) > MAX_QUERY_LENGTH)
+				return NULL;
+			break;
+		case KCF_VALUE_FUNCTION:
 		case KCF_VALUE_TEXT:
 			if (value[0] == '\0' || strlen(value) > MAX_TEXT_LENGTH ||
 				has_control_characters(value))

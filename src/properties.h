@@ -49,7 +49,10 @@ typedef enum KcfValueType
 	KCF_VALUE_BROKERS,
 	KCF_VALUE_TOPIC,
 	KCF_VALUE_CHANNEL,
-	KCF_VALUE_JSON_PATH
+	KCF_VALUE_JSON_PATH,
+	KCF_VALUE_INTERVAL, /* milliseconds, with units as an interval has them */
+	KCF_VALUE_FUNCTION, /* a function's name, perhaps with argument types */
+	KCF_VALUE_QUERY     /* text that may have line breaks */
 } KcfValueType;
 
 typedef struct KcfPropertyRule

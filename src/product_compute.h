@@ -1,0 +1,40 @@
+/*
+ * product_compute.h
+ *		Running a product's function for one key: the document that its record is to have.
+ *
+ * Process:  backends and refreshers, in a transaction.
+ * Locks:    what the function takes.
+ * Memory:   the document in CurrentMemoryContext; a prepared plan for each product lives with its definition.
+ * Errors:   what the function raises, with a line of context that has no data; 42P19 a product that needs itself,
+ *           54001 products nested too deeply, 22023 what JSON cannot say, 54000 beyond a palloc.
+ * Waits:    as long as the function does.
+ */
+#ifndef KCF_PRODUCT_COMPUTE_H
+#define KCF_PRODUCT_COMPUTE_H
+
+#include "catalog_product.h"
+#include "record.h"
+
+/* Products whose functions read products, and so on. */
+#define KCF_PRODUCT_MAX_DEPTH 16
+
+/*
+ * The function's result for this key as JSON in UTF-8; "null" for nothing. Computed as the table's owner, with a
+ * snapshot of now, in UTC and with the search path KCF_PRODUCT_SEARCH_PATH. key: values of the key columns in their
+ * order.
+ */
+extern KcfSlice kcf_product_compute(KcfTableDef *def, const Datum *key);
+
+/* The same by the function of the option augment: from the old document and the hints, both jsonb. */
+extern KcfSlice kcf_product_augment(KcfTableDef *def, const Datum *key, Datum old, Datum hints);
+
+/* Is this what we write for "nothing"? White space around it does not count. */
+extern bool kcf_product_is_nothing(const KcfSlice *document);
+
+/*
+ * May what is computed now be shown to others? Not in a transaction that has written: it sees what is not committed
+ * yet. To be asked before the computation.
+ */
+extern bool kcf_product_may_keep(void);
+
+#endif /* KCF_PRODUCT_COMPUTE_H */
