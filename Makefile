@@ -112,6 +112,7 @@ OBJS = \
 	src/status_wait.o \
 	src/status_workers.o \
 	src/store.o \
+	src/store_compare.o \
 	src/store_index.o \
 	src/store_recycle.o \
 	src/store_slab.o \

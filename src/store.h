@@ -238,4 +238,13 @@ kcf_store_scan_next(KcfStoreScan *scan)
 	return NULL;
 }
 
+/*
+ * Comparing, under a pin of the earlier state: each key whose row differs, once, in no order. Before or after is NULL
+ * where there was none; a row in error is one. Costs what has changed, and a look at each slab. The
+ * receiver may throw.
+ */
+typedef void (*KcfDifference)(void *arg, const KcfRow *before, const KcfRow *after);
+extern void kcf_store_compare(const KcfStore *store, KcfSeq before, KcfSeq after,
+							  KcfDifference receiver, void *arg);
+
 #endif /* KCF_STORE_H */

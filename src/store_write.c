@@ -328,6 +328,7 @@ apply_multi(KcfStoreWriter *writer, const Incoming *in, KcfSeq seq, uint64 hash,
 			/* whoever sees its birth sees its prev */
 			pg_write_barrier();
 			kcf_row_set_birth(revealed, in->h36, seq);
+			kcf_row_slab(revealed)->youngest = seq;
 			kcf_index_replace(seek->slot, revealed, 0);
 			kcf_index_replace(best, row, KCF_SLOT_LOSER);
 			count_newest(store, head, -1);
