@@ -441,9 +441,12 @@ KcfPut
 kcf_store_delete(KcfStoreWriter *writer, KcfSeq seq, const KcfRowMeta *meta, uint64 hash,
 				 const Datum *key)
 {
-	Incoming in = {
-		.meta = meta, .flags = KCF_ROW_TOMBSTONE, .values = writer->values, .isnull = writer->isnull
-	};
+	Incoming in = { .meta = meta,
+					.flags = KCF_ROW_TOMBSTONE | meta->flags,
+					.values = writer->values,
+					.isnull = writer->isnull };
+
+	Assert(meta->flags == 0 || meta->flags == KCF_ROW_NOTHING);
 
 	for (int i = 0; i < writer->key->nkeys; i++)
 		writer->values[writer->key->keys[i].attnum - 1] = key[i];
