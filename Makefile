@@ -40,7 +40,6 @@ OBJS = \
 	src/feed_client.o \
 	src/feed_skip.o \
 	src/feed_state.o \
-	src/flights.o \
 	src/frame.o \
 	src/guc.o \
 	src/histogram.o \
@@ -82,11 +81,8 @@ OBJS = \
 	src/proc_producer_clients.o \
 	src/proc_producer_flush.o \
 	src/proc_refresher.o \
-	src/product.o \
 	src/product_compute.o \
-	src/product_keep.o \
 	src/product_key.o \
-	src/product_memo.o \
 	src/properties.o \
 	src/refresh_log.o \
 	src/refreshq.o \
@@ -113,10 +109,10 @@ OBJS = \
 	src/status.o \
 	src/status_changes.o \
 	src/status_position.o \
+	src/status_refresh.o \
 	src/status_wait.o \
 	src/status_workers.o \
 	src/store.o \
-	src/store_compare.o \
 	src/store_index.o \
 	src/store_recycle.o \
 	src/store_slab.o \

@@ -86,3 +86,35 @@ COMMENT ON COLUMN kafka_cache.refresh_log.hints IS 'rows that have changed, for 
 COMMENT ON SEQUENCE kafka_cache.refresh_log_id_seq IS 'numbers of requests';
 CREATE INDEX refresh_log_xid ON kafka_cache.refresh_log (xid);
 CREATE INDEX refresh_log_key ON kafka_cache.refresh_log (product, hash);
+
+-- The queue of refreshes of data products.
+
+CREATE FUNCTION kafka_cache.refresh(relation pg_catalog.regclass, VARIADIC key pg_catalog.text[])
+	RETURNS pg_catalog.void
+	LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'kafka_cache_refresh';
+COMMENT ON FUNCTION kafka_cache.refresh(pg_catalog.regclass, pg_catalog.text[]) IS 'have a key of a data product computed anew soon';
+
+CREATE FUNCTION kafka_cache.get_refresh_queue(
+	OUT relation pg_catalog.regclass,
+	OUT key pg_catalog.text,
+	OUT requests pg_catalog.int8,
+	OUT first_requested pg_catalog.timestamptz,
+	OUT attempts pg_catalog.int4,
+	OUT not_before pg_catalog.timestamptz,
+	OUT message pg_catalog.text)
+	RETURNS SETOF pg_catalog.record
+	LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 100 AS 'MODULE_PATHNAME', 'kafka_cache_refresh_queue';
+COMMENT ON FUNCTION kafka_cache.get_refresh_queue() IS 'rows of the view kafka_cache.refresh_queue';
+
+CREATE VIEW kafka_cache.refresh_queue AS
+	SELECT q.relation, q.key, q.requests, q.first_requested, q.attempts, q.not_before, q.message
+	FROM kafka_cache.get_refresh_queue() q;
+COMMENT ON VIEW kafka_cache.refresh_queue IS 'keys of data products that are to be computed anew, or are right now';
+COMMENT ON COLUMN kafka_cache.refresh_queue.relation IS 'the product';
+COMMENT ON COLUMN kafka_cache.refresh_queue.key IS 'the key as text, for those who may read it';
+COMMENT ON COLUMN kafka_cache.refresh_queue.requests IS 'how often it was asked for since it was computed last';
+COMMENT ON COLUMN kafka_cache.refresh_queue.first_requested IS 'when it was asked for first';
+COMMENT ON COLUMN kafka_cache.refresh_queue.attempts IS 'how often it has failed since it was computed last';
+COMMENT ON COLUMN kafka_cache.refresh_queue.not_before IS 'after a failure: when it is tried again';
+COMMENT ON COLUMN kafka_cache.refresh_queue.message IS 'why it failed; for the owner and pg_monitor';
+GRANT SELECT ON kafka_cache.refresh_queue TO PUBLIC;

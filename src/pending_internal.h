@@ -39,8 +39,7 @@ struct KcfPending
 	KcfPendingTarget *targets;
 	int ntargets;
 	int capacity;
-	bool counted;    /* the targets' numbers of records are right */
-	int patience_ms; /* 0: the session's own writes; see kcf_pending_hurry */
+	bool counted; /* the targets' numbers of records are right */
 };
 
 static inline uint64

@@ -9,10 +9,16 @@
 #include "product_key.h"
 
 #include "compat.h"
+#include "rowmap.h"
+#include "rowmap_keytext.h"
+#include "rowmap_write.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 
 static const char *
 column_name(const KcfTableDef *def, int i)
@@ -75,4 +81,82 @@ kcf_product_key_read_one(const KcfTableDef *def, const char *part, Datum *key)
 	if (def->key.nkeys != 1)
 		report_number(def, 1);
 	key[0] = read_part(def, 0, part);
+}
+
+/* ---- as records have it ---- */
+
+KcfSlice
+kcf_product_key_bytes(KcfTableDef *def, const Datum *key)
+{
+	KcfRowWriter *writer = kcf_row_writer_create(def, CurrentMemoryContext);
+	Datum *values = palloc0(def->desc->natts * sizeof(Datum));
+	bool *isnull = palloc(def->desc->natts * sizeof(bool));
+	KcfSlice bytes;
+
+	memset(isnull, true, def->desc->natts * sizeof(bool));
+	for (int i = 0; i < def->key.nkeys; i++)
+	{
+		values[def->key.keys[i].attnum - 1] = key[i];
+		isnull[def->key.keys[i].attnum - 1] = false;
+	}
+	/* the writer is not used again, so they stay */
+	kcf_row_write_key(writer, values, isnull, &bytes);
+	return bytes;
+}
+
+/* What is done as the table's owner, by functions of types that may be anybody's. */
+typedef struct Owner
+{
+	Oid userid;
+	int sec_context;
+	int nestlevel;
+} Owner;
+
+static void
+become_owner(const KcfTableDef *def, Owner *save)
+{
+	GetUserIdAndSecContext(&save->userid, &save->sec_context);
+	SetUserIdAndSecContext(def->owner, save->sec_context | SECURITY_RESTRICTED_OPERATION);
+	save->nestlevel = NewGUCNestLevel();
+}
+
+static void
+become_self(const Owner *save)
+{
+	AtEOXact_GUC(false, save->nestlevel);
+	SetUserIdAndSecContext(save->userid, save->sec_context);
+}
+
+bool
+kcf_product_key_decode(KcfTableDef *def, KcfSlice bytes, Datum *key)
+{
+	KcfRowmap *map = kcf_rowmap_create(def, CurrentMemoryContext);
+	KcfRecord record = { .key = bytes, .timestamp = KCF_NO_TIMESTAMP };
+	KcfDecodedKey decoded;
+	KcfFault fault;
+	KcfReason reason;
+	Owner self;
+
+	become_owner(def, &self);
+	reason = kcf_rowmap_key(map, &record, &decoded, &fault);
+	become_self(&self);
+	if (reason != KCF_OK)
+		return false;
+	memcpy(key, decoded.values, def->key.nkeys * sizeof(Datum));
+	return true;
+}
+
+char *
+kcf_product_key_show(KcfTableDef *def, KcfSlice bytes)
+{
+	Datum key[KCF_MAX_KEYS];
+	char *text;
+	Owner self;
+
+	if (!kcf_product_key_decode(def, bytes, key))
+		return NULL;
+	become_owner(def, &self);
+	text = kcf_key_text(kcf_row_writer_create(def, CurrentMemoryContext), key);
+	become_self(&self);
+	return text;
 }

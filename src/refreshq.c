@@ -361,7 +361,7 @@ claim_it(KcfRefreshEntry *entry, int number, KcfRefreshClaim *claim)
 	claim->requests = entry->claimed_requests;
 	claim->first_requested = entry->claimed_first;
 	claim->last_requested = entry->claimed_last;
-	claim->reads_only = entry->claimed_reasons == 1U << KCF_REFRESH_READ;
+	claim->reasons = entry->claimed_reasons;
 	claim->attempts = entry->attempts;
 	claim->logged = entry->claimed_logged;
 }
@@ -435,6 +435,12 @@ kcf_refreshq_claim(int number, KcfRefreshClaim *claim, TimestampTz *next)
 		if (try_claim(&chosen[--nchosen], number, now, claim))
 			return true;
 	}
+}
+
+bool
+kcf_refreshq_more(void)
+{
+	return nchosen > 0;
 }
 
 int

@@ -50,9 +50,9 @@ typedef struct KcfRefreshClaim
 	uint64 requests;
 	TimestampTz first_requested;
 	TimestampTz last_requested;
-	bool reads_only; /* nobody has asked but readers of a stale row */
-	int attempts;    /* that have failed */
-	int64 logged;    /* the last row of kafka_cache.refresh_log, 0: none */
+	uint32 reasons; /* 1 << KcfRefreshReason, of all requests */
+	int attempts;   /* that have failed */
+	int64 logged;   /* the last row of kafka_cache.refresh_log, 0: none */
 } KcfRefreshClaim;
 
 /*
@@ -60,6 +60,8 @@ typedef struct KcfRefreshClaim
  * something may be, 0: nothing waits.
  */
 extern bool kcf_refreshq_claim(int number, KcfRefreshClaim *claim, TimestampTz *next);
+/* Was there more when this refresher last looked? */
+extern bool kcf_refreshq_more(void);
 extern void kcf_refreshq_done(const KcfRefreshClaim *claim);
 /* It stays in the queue, and is not tried for a while: min(1 s * 3^n, 60 s). */
 extern void kcf_refreshq_failed(const KcfRefreshClaim *claim, const char *message);

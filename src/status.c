@@ -10,7 +10,6 @@
 
 #include "status.h"
 
-#include "catalog.h"
 #include "compat.h"
 #include "errlog.h"
 #include "guc.h"
@@ -80,6 +79,31 @@ kcf_status_check(Oid relid, bool owner)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a cached table", name),
 				 errdetail("It is not a foreign table of the wrapper kafka_cache_fdw.")));
+}
+
+AttrNumber
+kcf_status_hidden_key(const KcfTableDef *def)
+{
+	if (pg_class_aclcheck(def->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK)
+		return InvalidAttrNumber;
+	for (int i = 0; i < def->key.nkeys; i++)
+	{
+		AttrNumber attnum = def->key.keys[i].attnum;
+
+		if (pg_attribute_aclcheck(def->relid, attnum, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+			return attnum;
+	}
+	return InvalidAttrNumber;
+}
+
+void
+kcf_status_check_keys(const KcfTableDef *def)
+{
+	AttrNumber hidden = kcf_status_hidden_key(def);
+
+	if (hidden != InvalidAttrNumber)
+		aclcheck_error_col(ACLCHECK_NO_PRIV, OBJECT_COLUMN, get_rel_name(def->relid),
+						   get_attname(def->relid, hidden, false));
 }
 
 /* ---- kafka_cache.tables ---- */

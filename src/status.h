@@ -12,6 +12,7 @@
 #ifndef KCF_STATUS_H
 #define KCF_STATUS_H
 
+#include "catalog.h"
 #include "registry.h"
 
 #include "utils/jsonb.h"
@@ -28,6 +29,10 @@ extern bool kcf_status_is_monitor(void);
 extern KcfSight kcf_status_sight(Oid relid);
 /* A cached table that the user may read, or (owner) that is the user's. Else an error. */
 extern void kcf_status_check(Oid relid, bool owner);
+/* May the user see its keys, by reading those columns? InvalidAttrNumber, or one of which that is not so. */
+extern AttrNumber kcf_status_hidden_key(const KcfTableDef *def);
+/* Else an error. */
+extern void kcf_status_check_keys(const KcfTableDef *def);
 /* Does kafka_cache.databases name this one? */
 extern bool kcf_status_is_listed(void);
 /*

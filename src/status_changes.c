@@ -43,22 +43,6 @@ typedef struct Changes
 	const volatile bool *lost;
 } Changes;
 
-/* Keys are shown: who may not read the table needs the right to read these columns. */
-static void
-check_key_rights(const KcfTableDef *def)
-{
-	if (pg_class_aclcheck(def->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK)
-		return;
-	for (int i = 0; i < def->key.nkeys; i++)
-	{
-		AttrNumber attnum = def->key.keys[i].attnum;
-
-		if (pg_attribute_aclcheck(def->relid, attnum, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
-			aclcheck_error_col(ACLCHECK_NO_PRIV, OBJECT_COLUMN, get_rel_name(def->relid),
-							   get_attname(def->relid, attnum, false));
-	}
-}
-
 /* ---- positions ---- */
 
 /* Has the table not come so far? Of a partition that is not there nothing has been passed. */
@@ -235,7 +219,7 @@ kafka_cache_changes(PG_FUNCTION_ARGS)
 	LockRelationOid(relid, AccessShareLock);
 	kcf_status_check(relid, false);
 	position = kcf_status_read_position(PG_GETARG_JSONB_P(1));
-	check_key_rights(kcf_catalog_cached(relid));
+	kcf_status_check_keys(kcf_catalog_cached(relid));
 	InitMaterializedSRF(fcinfo, 0);
 
 	changes.snapshot = acquire(rsinfo->econtext->ecxt_estate, relid, position);

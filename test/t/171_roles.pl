@@ -147,6 +147,12 @@ my %functions = (
 	'wait_for(regclass,jsonb,interval)'      => [ \%select, q{SELECT kafka_cache.wait_for(%s, '{"0": 0}', '0')} ],
 	'wait_for_change(regclass,jsonb,interval)' => [ \%select, q{SELECT kafka_cache.wait_for_change(%s, '{"0": -1}', '0')} ],
 	'changes(regclass,jsonb)'                => [ \%keys, q{SELECT count(*) FROM kafka_cache.changes(%s, kafka_cache.position(%1$s))} ],
+	'refresh(regclass,text[])'               => [ {
+			'shop.orders'   => only('42501', '42809', grep { $_ ne 'column_reader' } @readers),
+			'shop.others'   => only('42501', '42809', qw(superuser all_reader)),
+			'shop.ordinary' => only('42809', '42809'),
+			'1'             => only('42P01', '42P01') }, "SELECT kafka_cache.refresh(%s, 'key')" ],
+	'get_refresh_queue()'                    => [ [ 'SELECT count(*) FROM kafka_cache.get_refresh_queue()', only('ok 0', 'ok 0') ] ],
 	'reload(regclass)'                       => [ \%owned, 'SELECT kafka_cache.reload(%s)' ]);
 
 my %views = (
@@ -157,12 +163,13 @@ my %views = (
 		[ "SELECT (count(message) > 0)::text FROM kafka_cache.errors WHERE relation::text = 'shop.orders'", only('ok false', 'ok true', @seeing) ],
 		[ "SELECT (count(message) > 0)::text FROM kafka_cache.errors WHERE relation::text = 'shop.others'", only('ok false', 'ok true', qw(superuser monitor)) ] ],
 	metrics => [ views_rows('metrics', "labels->>'relation'") ],
+	refresh_queue => $functions{'get_refresh_queue()'},
 	workers => $functions{'get_workers()'});
 
 # Who may change a setting for the own session.
 my %settings = (
 	(map { $_ => only('55P02', '55P02') } qw(memory max_tables databases consumers_per_database max_pin_age max_errors load_queue
-		deletion_memory producer_idle_timeout notify_interval)),
+		deletion_memory producer_idle_timeout notify_interval refresh_workers refresh_load)),
 	map { $_ => \%everybody } qw(when_not_ready wait_timeout max_staleness read_your_writes produce_timeout));
 
 # On the table that was granted, and what is around it.

@@ -1,0 +1,95 @@
+/*
+ * status_refresh.c
+ *		The view kafka_cache.refresh_queue and the function kafka_cache.refresh().
+ */
+#include "postgres.h"
+
+#include "status.h"
+
+#include "catalog_product.h"
+#include "product_key.h"
+#include "refreshq.h"
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+PG_FUNCTION_INFO_V1(kafka_cache_refresh);
+PG_FUNCTION_INFO_V1(kafka_cache_refresh_queue);
+
+/* Who may read the product's keys may have it computed: by reading a key that is missing they do. */
+Datum
+kafka_cache_refresh(PG_FUNCTION_ARGS)
+{
+	Oid relid = PG_GETARG_OID(0);
+	Datum key[KCF_MAX_KEYS];
+	KcfTableDef *def;
+
+	kcf_status_check(relid, false);
+	def = kcf_catalog_cached(relid);
+	kcf_status_check_keys(def);
+	if (!kcf_is_product(def))
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("\"%s\" is not a data product", get_rel_name(relid)),
+						errdetail("The table has no option \"compute\".")));
+	kcf_product_key_read(def, PG_GETARG_ARRAYTYPE_P(1), key);
+	if (!kcf_refreshq_request(relid, kcf_product_key_bytes(def, key), KCF_REFRESH_ASKED, 0))
+		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						errmsg("the queue of refreshes is full"),
+						errhint("Raise kafka_cache.refresh_workers or kafka_cache.refresh_load, or "
+								"try again later.")));
+	PG_RETURN_VOID();
+}
+
+/* Rows of tables that the user may read, keys by the rights on them; what went wrong, for the owner and monitors. */
+Datum
+kafka_cache_refresh_queue(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext per_row;
+	MemoryContext old;
+	KcfRefreshRow *rows;
+	int n;
+
+	kcf_registry_check();
+	InitMaterializedSRF(fcinfo, 0);
+	per_row = AllocSetContextCreate(CurrentMemoryContext, "kafka_cache refresh queue",
+									ALLOCSET_DEFAULT_SIZES);
+	rows = kcf_refreshq_rows(InvalidOid, &n);
+	for (int i = 0; i < n; i++)
+	{
+		const KcfRefreshRow *row = &rows[i];
+		KcfSight sight = kcf_status_sight(row->relid);
+		Datum values[7];
+		bool nulls[7] = { false };
+		KcfTableDef *def;
+		char *key;
+
+		CHECK_FOR_INTERRUPTS();
+		if (sight == KCF_SEE_NOTHING || !kcf_catalog_is_ours(row->relid))
+			continue;
+		MemoryContextReset(per_row);
+		old = MemoryContextSwitchTo(per_row);
+		def = kcf_catalog_cached(row->relid);
+		key = kcf_status_hidden_key(def) == InvalidAttrNumber ? kcf_product_key_show(def, row->key)
+															  : NULL;
+		values[0] = ObjectIdGetDatum(row->relid);
+		nulls[1] = key == NULL;
+		values[1] = key ? CStringGetTextDatum(key) : (Datum) 0;
+		values[2] = Int64GetDatum((int64) row->requests);
+		nulls[3] = row->first_requested == 0;
+		values[3] = TimestampTzGetDatum(row->first_requested);
+		values[4] = Int32GetDatum(row->attempts);
+		nulls[5] = row->not_before == 0;
+		values[5] = TimestampTzGetDatum(row->not_before);
+		nulls[6] = row->message[0] == '\0' || sight != KCF_SEE_ALL;
+		values[6] = CStringGetTextDatum(row->message);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		MemoryContextSwitchTo(old);
+	}
+	MemoryContextDelete(per_row);
+	return (Datum) 0;
+}
