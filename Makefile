@@ -40,6 +40,7 @@ OBJS = \
 	src/feed_client.o \
 	src/feed_skip.o \
 	src/feed_state.o \
+	src/flights.o \
 	src/frame.o \
 	src/guc.o \
 	src/histogram.o \
@@ -81,8 +82,11 @@ OBJS = \
 	src/proc_producer_clients.o \
 	src/proc_producer_flush.o \
 	src/proc_refresher.o \
+	src/product.o \
 	src/product_compute.o \
+	src/product_keep.o \
 	src/product_key.o \
+	src/product_memo.o \
 	src/properties.o \
 	src/refresh_log.o \
 	src/refreshq.o \
@@ -113,6 +117,7 @@ OBJS = \
 	src/status_wait.o \
 	src/status_workers.o \
 	src/store.o \
+	src/store_compare.o \
 	src/store_index.o \
 	src/store_recycle.o \
 	src/store_slab.o \

@@ -21,6 +21,7 @@
 #include "src/ddl.h"
 #include "src/errlog.h"
 #include "src/fdw.h"
+#include "src/flights.h"
 #include "src/guc.h"
 #include "src/keytype.h"
 #include "src/pending.h"
@@ -71,6 +72,7 @@ _PG_init(void)
 	kcf_shmem_add(kcf_pins_shmem_size, kcf_pins_shmem_init);
 	kcf_shmem_add(kcf_sendq_shmem_size, kcf_sendq_shmem_init);
 	kcf_shmem_add(kcf_refreshq_shmem_size, kcf_refreshq_shmem_init);
+	kcf_shmem_add(kcf_flights_shmem_size, kcf_flights_shmem_init);
 	kcf_shmem_add(kcf_arena_shmem_size, kcf_arena_shmem_init);
 	kcf_shmem_init();
 

@@ -34,6 +34,7 @@ typedef struct KcfTableDef
 	/* Hash of all that decides how a client is built (server and mapping options), passwords too. */
 	uint64 client_fingerprint;
 	struct KcfProduct *product; /* what kcf_catalog_product has found, NULL: nobody has asked yet */
+	struct KcfProductCodec *product_codec; /* product_keep.c's own; NULL: not needed yet */
 } KcfTableDef;
 
 /* OIDs of our foreign tables in this database (partitions included); NIL when the extension is absent. */

@@ -162,6 +162,13 @@ kcf_soft_input(FmgrInfo *function, char *text, Oid ioparam, int32 typmod, Datum 
 #define kcf_check_exprs(rinfo) ((rinfo)->ri_ConstraintExprs)
 #endif
 
+/* This backend's transaction, by a number that the next one does not have. After storage/proc.h. */
+#if PG_VERSION_NUM >= 170000
+#define kcf_my_transaction() (MyProc->vxid.lxid)
+#else
+#define kcf_my_transaction() (MyProc->lxid)
+#endif
+
 /* The server's name of the version it was compiled with, for kafka_cache.settings(). */
 #define KCF_SERVER_VERSION PG_VERSION
 

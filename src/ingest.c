@@ -289,22 +289,23 @@ describe(const Work *work, KcfRowMeta *meta)
 		meta->raw_key = record->key;
 }
 
-/* false: no memory */
+/* A record without a value, or one that says that there is nothing. false: no memory */
 static bool
-apply_tombstone(KcfIngest *ingest, Work *work)
+apply_tombstone(KcfIngest *ingest, Work *work, uint64 flags)
 {
 	KcfCounters *counters = &ingest->progress->counters;
+	int64 *counter = flags != 0 ? &counters->upserts : &counters->tombstones;
 	KcfRowMeta meta;
 	KcfPut put;
 
 	describe(work, &meta);
+	meta.flags = flags;
 	put = kcf_store_delete(ingest->writer, ingest->seq, &meta, work->key.hash, work->key.values);
 	if (put == KCF_PUT_FULL)
 		return false;
 	heal(ingest, work);
 	judge_change(ingest, work, put);
-	passed(ingest, &work->spooled->record,
-		   put == KCF_PUT_STALE ? &counters->ignored : &counters->tombstones);
+	passed(ingest, &work->spooled->record, put == KCF_PUT_STALE ? &counters->ignored : counter);
 	return true;
 }
 
@@ -422,7 +423,9 @@ apply(KcfIngest *ingest, Work *work)
 	if (work->reason != KCF_OK)
 		return apply_fault(ingest, work, &work->fault);
 	if (record->value.data == NULL)
-		return apply_tombstone(ingest, work);
+		return apply_tombstone(ingest, work, 0);
+	if (ingest->def->options->compute != NULL && kcf_document_is_null(&record->value))
+		return apply_tombstone(ingest, work, KCF_ROW_NOTHING);
 	return apply_row(ingest, work);
 }
 

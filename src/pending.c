@@ -93,6 +93,12 @@ kcf_pending_create(MemoryContext mcxt)
 	return create_log(mcxt, CurrentResourceOwner);
 }
 
+void
+kcf_pending_hurry(KcfPending *log, int patience_ms)
+{
+	log->patience_ms = patience_ms;
+}
+
 static void
 check_open(void)
 {

@@ -25,6 +25,11 @@ typedef struct KcfPending KcfPending;
 extern KcfPending *kcf_pending_of_transaction(void);
 /* The log of a statement, sent by kcf_pending_send; goes with the memory context. */
 extern KcfPending *kcf_pending_create(MemoryContext mcxt);
+/*
+ * What this log of a statement sends is not the session's own doing: it is no more than this waited for, and reads of
+ * the session do not wait until they can see it.
+ */
+extern void kcf_pending_hurry(KcfPending *log, int patience_ms);
 /* This table's topic, written to as this user: its number for kcf_pending_append. */
 extern uint16 kcf_pending_target(KcfPending *log, const KcfTableDef *def, Oid userid);
 /* command: es_output_cid of the statement that writes. */

@@ -39,7 +39,8 @@ struct KcfPending
 	KcfPendingTarget *targets;
 	int ntargets;
 	int capacity;
-	bool counted; /* the targets' numbers of records are right */
+	bool counted;    /* the targets' numbers of records are right */
+	int patience_ms; /* 0: the session's own writes; see kcf_pending_hurry */
 };
 
 static inline uint64

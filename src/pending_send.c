@@ -52,9 +52,9 @@ typedef struct Sending
 
 /* The library is to give up before we do: it can tell what never left. */
 static int
-record_timeout(void)
+record_timeout(const KcfPending *log)
 {
-	int timeout = kcf_guc_produce_timeout;
+	int timeout = log->patience_ms > 0 ? log->patience_ms : kcf_guc_produce_timeout;
 
 	return Max(timeout - Max(LIBRARY_LAG_MS, timeout / 10), timeout / 2);
 }
@@ -74,7 +74,8 @@ find_route(Sending *sending, const KcfPendingTarget *target)
 	memset(route, 0, sizeof(*route));
 	route->wire.serverid = target->serverid;
 	route->wire.userid = target->userid;
-	route->wire.timeout_ms = record_timeout();
+	route->wire.timeout_ms = record_timeout(sending->log);
+	route->wire.patience_ms = sending->log->patience_ms;
 	route->targets = palloc(sending->log->ntargets * sizeof(KcfTarget));
 	route->tables = palloc(sending->log->ntargets * sizeof(KcfWrittenTables *));
 	return route;
@@ -107,8 +108,9 @@ plan_routes(Sending *sending, KcfPending *log)
 		sending->route_of[i] = (int) (route - sending->routes);
 		sending->number_of[i] = (uint16) route->ntargets;
 		sending->as_it_is &= route->ntargets == i;
-		route->tables[route->ntargets] =
-			kcf_written_reserve(target->relid, target->serverid, target->wire.topic);
+		if (log->patience_ms == 0)
+			route->tables[route->ntargets] =
+				kcf_written_reserve(target->relid, target->serverid, target->wire.topic);
 		route->targets[route->ntargets++] = target->wire;
 	}
 	for (int i = 0; i < sending->nroutes; i++)
@@ -233,6 +235,8 @@ judge(Sending *sending, const Route *route, const KcfReply *reply)
 		const KcfWritten *written = &reply->written[i];
 
 		Assert(written->target < route->ntargets);
+		if (sending->log->patience_ms > 0)
+			continue;
 		kcf_written_note(route->tables[written->target], written->partition, written->offset);
 	}
 	sending->delivered += reply->delivered;

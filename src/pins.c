@@ -405,10 +405,16 @@ kcf_pin_release(void)
 }
 
 void
-kcf_pin_reset(void)
+kcf_pin_reset(bool keep)
 {
 	kcf_pin_show(NULL);
-	kcf_pin_release();
+	if (keep && depth > 0)
+	{
+		depth = 1;
+		kcf_pin_leave();
+	}
+	else if (!keep)
+		kcf_pin_release();
 	depth = 0;
 }
 

@@ -56,8 +56,8 @@ extern void kcf_pin_set(int database, KcfSeq *seqs, TimestampTz now);
 /* Narrow the pin to what is still needed (vector minimum of live snapshots), or release it. */
 extern void kcf_pin_move(const KcfSeq *seqs, TimestampTz since);
 extern void kcf_pin_release(void);
-/* Transaction end: released, and out of the executor, however an error left it. */
-extern void kcf_pin_reset(void);
+/* A transaction failed: out of the executor, however an error left it; and released, unless it is to be kept. */
+extern void kcf_pin_reset(bool keep);
 /*
  * Parallel query. The leader shows the vector of the statement whose workers it may start (NULL:
  * no more); it is not its pin, which may be older. A worker pins that vector in its own slot: set

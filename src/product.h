@@ -56,12 +56,12 @@ kcf_product_age_at(const KcfTableOptions *options, bool nothing, int64 computed_
 static inline KcfAge
 kcf_product_age(const KcfTableDef *def, const KcfRow *row, TimestampTz now)
 {
-	uint64 flags = kcf_row_flags(row);
+	uint64 flags = kcf_row_flags(row) & KCF_ROW_NOTHING;
 
 	/* One that could not be decoded is computed anew. */
-	if (unlikely(flags & (KCF_ROW_ERROR | KCF_ROW_TOMBSTONE)))
+	if (unlikely(flags == KCF_ROW_ERROR || flags == KCF_ROW_TOMBSTONE))
 		return KCF_AGE_EXPIRED;
-	return kcf_product_age_at(def->options, (flags & KCF_ROW_NOTHING) != 0, row->timestamp,
+	return kcf_product_age_at(def->options, flags == KCF_ROW_NOTHING, row->timestamp,
 							  kcf_product_millis(now));
 }
 

@@ -12,6 +12,7 @@
 #include "product_compute.h"
 
 #include "codec_write.h"
+#include "rowmap.h"
 #include "rowmap_write.h"
 
 #include "access/sysattr.h"
@@ -130,7 +131,7 @@ is_null_json(Oid type, Datum value)
 		text *json = DatumGetTextPP(value);
 		KcfSlice slice = { VARDATA_ANY(json), VARSIZE_ANY_EXHDR(json) };
 
-		return kcf_product_is_nothing(&slice);
+		return kcf_document_is_null(&slice);
 	}
 	return false;
 }
@@ -255,21 +256,6 @@ print_result(const KcfTableDef *def, const KcfProduct *product, const KcfProduct
 			print_field(product, run, 0, row, desc, buf);
 			break;
 	}
-}
-
-bool
-kcf_product_is_nothing(const KcfSlice *document)
-{
-	const char *p = document->data;
-	const char *end = p + document->len;
-
-	if (p == NULL)
-		return false;
-	while (p < end && (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r'))
-		p++;
-	while (p < end && (end[-1] == ' ' || end[-1] == '\t' || end[-1] == '\n' || end[-1] == '\r'))
-		end--;
-	return end - p == 4 && memcmp(p, "null", 4) == 0;
 }
 
 /* ---- running ---- */
@@ -465,7 +451,7 @@ run_as_owner(KcfTableDef *def, KcfProduct *product, const Datum *key, bool augme
 	SetUserIdAndSecContext(user, security);
 
 	if (product->shape != KCF_SHAPE_SET && def->columns != NULL && buf.data[0] != '{' &&
-		!kcf_product_is_nothing(&(KcfSlice){ buf.data, buf.len }))
+		!kcf_document_is_null(&(KcfSlice){ buf.data, buf.len }))
 	{
 		for (int i = 0; i < def->desc->natts; i++)
 		{

@@ -19,7 +19,7 @@
 #define KCF_PRODUCT_MAX_DEPTH 16
 
 /*
- * The function's result for this key as JSON in UTF-8; "null" for nothing. Computed as the table's owner, with a
+ * The function's result for this key as JSON in UTF-8; "null" for nothing (kcf_document_is_null). Computed as the table's owner, with a
  * snapshot of now, in UTC and with the search path KCF_PRODUCT_SEARCH_PATH. key: values of the key columns in their
  * order.
  */
@@ -27,9 +27,6 @@ extern KcfSlice kcf_product_compute(KcfTableDef *def, const Datum *key);
 
 /* The same by the function of the option augment: from the old document and the hints, both jsonb. */
 extern KcfSlice kcf_product_augment(KcfTableDef *def, const Datum *key, Datum old, Datum hints);
-
-/* Is this what we write for "nothing"? White space around it does not count. */
-extern bool kcf_product_is_nothing(const KcfSlice *document);
 
 /*
  * May what is computed now be shown to others? Not in a transaction that has written: it sees what is not committed

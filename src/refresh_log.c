@@ -47,10 +47,11 @@ kcf_refresh_log_settle(Oid relid, KcfSlice key, int64 logged)
 	SPI_connect();
 	if (plan == NULL)
 	{
-		plan = SPI_prepare("DELETE FROM kafka_cache.refresh_log"
-						   " WHERE product OPERATOR(pg_catalog.=) $1 AND hash OPERATOR(pg_catalog.=) $2"
-						   " AND key OPERATOR(pg_catalog.=) $3 AND id OPERATOR(pg_catalog.<=) $4",
-						   4, types);
+		plan = SPI_prepare(
+			"DELETE FROM kafka_cache.refresh_log"
+			" WHERE product OPERATOR(pg_catalog.=) $1 AND hash OPERATOR(pg_catalog.=) $2"
+			" AND key OPERATOR(pg_catalog.=) $3 AND id OPERATOR(pg_catalog.<=) $4",
+			4, types);
 		if (plan == NULL)
 			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
 		SPI_keepplan(plan);

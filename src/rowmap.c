@@ -322,6 +322,27 @@ convert_headers(const KcfRecord *rec, AttrNumber column, Datum *value, KcfFault 
 
 /* ---- the value ---- */
 
+static bool
+is_space(char c)
+{
+	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+bool
+kcf_document_is_null(const KcfSlice *document)
+{
+	const char *p = document->data;
+	const char *end = p + document->len;
+
+	if (p == NULL)
+		return false;
+	while (p < end && is_space(*p))
+		p++;
+	while (p < end && is_space(end[-1]))
+		end--;
+	return end - p == 4 && memcmp(p, "null", 4) == 0;
+}
+
 /* The document, or whatever the format says the value is. */
 static KcfReason
 judge_value(KcfRowmap *map, const KcfRecord *rec, KcfJsonSlice *root, KcfFault *fault)

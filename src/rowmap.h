@@ -37,6 +37,8 @@ extern KcfReason kcf_rowmap_key(KcfRowmap *map, const KcfRecord *rec, KcfDecoded
  */
 extern KcfReason kcf_rowmap_row(KcfRowmap *map, const KcfRecord *rec, const KcfDecodedKey *key,
 								Datum *values, bool *isnull, KcfFault *fault);
+/* Is this the JSON document null? */
+extern bool kcf_document_is_null(const KcfSlice *document);
 /* A record's time; false: it has none, or PostgreSQL has no such time. */
 extern bool kcf_rowmap_time(int64 millis, Datum *value);
 /* An error caught around one of the two calls above. false: not the record's fault, rethrow. */

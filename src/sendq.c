@@ -49,6 +49,7 @@ static shm_mq_handle *to_producer = NULL;   /* NULL: not attached and not offere
 static shm_mq_handle *from_producer = NULL; /* likewise */
 static bool flushing = false;
 static uint64 nrecords = 0;
+static int patience_ms = 0; /* of its route */
 static TimestampTz deadline = 0;
 static StringInfoData message = { 0 }; /* being put together */
 static KcfReply *last_word = NULL;     /* of a producer that has gone; top memory context */
@@ -268,6 +269,12 @@ producer_text(char *text, Size size)
 	LWLockRelease(kcf_registry_lock);
 }
 
+static int
+longest_wait(void)
+{
+	return patience_ms > 0 ? patience_ms : kcf_guc_produce_timeout;
+}
+
 pg_noreturn static void
 no_producer(void)
 {
@@ -275,24 +282,23 @@ no_producer(void)
 
 	(void) give_up();
 	producer_text(text, sizeof(text));
-	ereport(ERROR,
-			(errcode(ERRCODE_CONNECTION_FAILURE),
-			 errmsg("no answer from the database's producer within %d ms", kcf_guc_produce_timeout),
-			 text[0] ? errdetail_internal("%s", text) : 0,
-			 errhint("See kafka_cache.workers and the server's log.")));
+	ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE),
+					errmsg("no answer from the database's producer within %d ms", longest_wait()),
+					text[0] ? errdetail_internal("%s", text) : 0,
+					errhint("See kafka_cache.workers and the server's log.")));
 }
 
 pg_noreturn static void
 out_of_time(void)
 {
 	uint64 taken = give_up();
+	const char *limit =
+		psprintf(patience_ms > 0 ? "%d ms" : "kafka_cache.produce_timeout (%d ms)", longest_wait());
 
 	if (taken > 0)
-		outcome_unknown(taken, psprintf("no answer within kafka_cache.produce_timeout (%d ms)",
-										kcf_guc_produce_timeout));
+		outcome_unknown(taken, psprintf("no answer within %s", limit));
 	ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE),
-					errmsg("could not write to Kafka within kafka_cache.produce_timeout (%d ms)",
-						   kcf_guc_produce_timeout),
+					errmsg("could not write to Kafka within %s", limit),
 					errdetail("Nothing has been sent."),
 					errhint("See whether the brokers can be reached.")));
 }
@@ -329,7 +335,7 @@ serve_interrupts(void)
 		uint64 taken = give_up();
 		ErrorData *edata;
 
-		if (taken == 0)
+		if (taken == 0 || patience_ms > 0)
 			PG_RE_THROW();
 		MemoryContextSwitchTo(caller);
 		edata = CopyErrorData();
@@ -344,7 +350,7 @@ serve_interrupts(void)
 static void
 set_deadline(void)
 {
-	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), kcf_guc_produce_timeout);
+	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), longest_wait());
 }
 
 /*
@@ -360,7 +366,7 @@ nap(Waiting what)
 	{
 		TimestampTz looked_at = (TimestampTz) pg_atomic_read_u64(&mine->looked_at);
 
-		deadline = Max(deadline, TimestampTzPlusMilliseconds(looked_at, kcf_guc_produce_timeout));
+		deadline = Max(deadline, TimestampTzPlusMilliseconds(looked_at, longest_wait()));
 	}
 	left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 	if (left <= 0)
@@ -536,6 +542,7 @@ kcf_sendq_begin(const KcfRoute *route, const KcfTarget *targets, int ntargets)
 
 	flushing = true;
 	nrecords = 0;
+	patience_ms = route->patience_ms;
 	set_deadline();
 	if (!resume_lane())
 	{

@@ -30,6 +30,11 @@ typedef struct KcfRoute
 	int timeout_ms; /* of each record: kafka_cache.produce_timeout of the session, a little less */
 	bool atomic;    /* one Kafka transaction */
 	bool bulk;      /* many records: large batches matter more than the time of each */
+	/*
+	 * How long the backend waits at most; 0: kafka_cache.produce_timeout. Who gives it does not care what becomes of
+	 * the records: when it is cancelled, that is all there is to say.
+	 */
+	int patience_ms;
 } KcfRoute;
 
 /* A table's topic, numbered within a flush by frame->target. */

@@ -13,7 +13,7 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
-#define MAX_PARTS 12
+#define MAX_PARTS 16
 
 typedef struct Part
 {

@@ -41,7 +41,8 @@ typedef struct State
 	Snapshot key; /* registered; NULL: found by nobody, or by "fixed" */
 	bool fixed;   /* of a transaction with one snapshot */
 	volatile bool lost;
-	bool held; /* lost, and still pinned: an executor is running that has rows of it */
+	bool held;    /* lost, and still pinned: an executor is running that has rows of it */
+	bool lasting; /* outlives transactions */
 	int nrefs;
 	int database;   /* -1: nothing is pinned, there is nothing to read */
 	uint64 written; /* kcf_written_now when it was taken */
@@ -70,6 +71,7 @@ static dlist_head references = DLIST_STATIC_INIT(references);
 static int nunused = 0; /* states that wait for an executor further out */
 
 static bool any_held = false;
+static int nlasting = 0;
 
 /* ---- the pin ---- */
 
@@ -211,6 +213,8 @@ free_state(State *state)
 
 	if (state->nrefs == 0 && state->key && !state->fixed)
 		nunused--;
+	if (state->lasting)
+		nlasting--;
 	dlist_delete(&state->node);
 	if (state->key)
 		UnregisterSnapshotFromOwner(state->key, TopTransactionResourceOwner);
@@ -324,6 +328,19 @@ note_position(Oid relid, void *arg)
 	return true;
 }
 
+static bool
+are_newest(const State *state)
+{
+	/* A consumer shows a position when it has published what belongs to it. */
+	pg_memory_barrier();
+	for (int i = 0; i < KCF_MAX_CLOCKS; i++)
+	{
+		if (kcf_clock_published(state->database, i) != state->seqs[i])
+			return false;
+	}
+	return true;
+}
+
 /* The positions of the state's tables; false: they may be younger than the state. */
 static bool
 note_positions(State *state, const KcfScope *scope)
@@ -335,14 +352,7 @@ note_positions(State *state, const KcfScope *scope)
 	old = MemoryContextSwitchTo(state->positions_cxt);
 	(void) kcf_scope_visit(scope, note_position, state);
 	MemoryContextSwitchTo(old);
-	/* A consumer shows a position when it has published what belongs to it. */
-	pg_memory_barrier();
-	for (int i = 0; i < KCF_MAX_CLOCKS; i++)
-	{
-		if (kcf_clock_published(state->database, i) != state->seqs[i])
-			return false;
-	}
-	return true;
+	return are_newest(state);
 }
 
 const char *
@@ -360,6 +370,20 @@ kcf_snapshot_position(const KcfSnapshot *snapshot, Oid relid)
 	return NULL;
 }
 
+/* Is there no state that lacks anything? Of one that outlives transactions nobody asks for what was written. */
+static bool
+nothing_taken(void)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, &states)
+	{
+		if (!dlist_container(State, node, iter.cur)->lasting)
+			return false;
+	}
+	return true;
+}
+
 /* Take the present state once all tables of the scope can be read, and see that they still can. */
 static State *
 take_state(const KcfScope *scope, Snapshot key, bool fixed)
@@ -373,7 +397,7 @@ take_state(const KcfScope *scope, Snapshot key, bool fixed)
 		int database = kcf_scope_wait(scope, fixed || key, &deadline);
 
 		/* Older states may lack it; where there are none, nobody does. */
-		if (kcf_written_any && dlist_is_empty(&states))
+		if (kcf_written_any && nothing_taken())
 			kcf_written_forget();
 		state = new_state(key, fixed);
 		state->written = kcf_written_now;
@@ -454,6 +478,43 @@ kcf_snapshot_acquire_relation(Oid relid)
 /* An executor has registered the snapshot twice, for its query and its state; we have, once. */
 #define REGISTERED_BY_ONE_EXECUTOR 2
 
+KcfSnapshot *
+kcf_snapshot_hold(void)
+{
+	int database = kcf_my_database();
+	State *state;
+	KcfSnapshot *ref;
+
+	if (database < 0)
+		return NULL;
+	state = new_state(NULL, false);
+	state->lasting = true;
+	nlasting++;
+	pin_state(state, database);
+	ref = refer(state, NULL);
+	ref->owner = NULL;
+	return ref;
+}
+
+bool
+kcf_snapshot_is_lost(const KcfSnapshot *snapshot)
+{
+	return snapshot->state->lost;
+}
+
+bool
+kcf_snapshot_peek(const KcfSnapshot *snapshot, Oid relid, KcfView *view)
+{
+	return !snapshot->state->lost && kcf_relation_view(relid, snapshot->state->seqs, view) &&
+		   view->store != NULL && !view->partial;
+}
+
+bool
+kcf_snapshot_is_newest(const KcfSnapshot *snapshot)
+{
+	return are_newest(snapshot->state);
+}
+
 void
 kcf_snapshot_release(KcfSnapshot *snapshot)
 {
@@ -498,14 +559,21 @@ free_all(void)
 	{
 		KcfSnapshot *ref = dlist_container(KcfSnapshot, node, iter.cur);
 
+		if (ref->state->lasting)
+			continue;
 		ref->state->nrefs--;
 		if (ref->state->nrefs == 0 && ref->state->key)
 			nunused++;
 		dlist_delete(iter.cur);
 		pfree(ref);
 	}
-	while (!dlist_is_empty(&states))
-		free_state(dlist_head_element(State, node, &states));
+	dlist_foreach_modify(iter, &states)
+	{
+		State *state = dlist_container(State, node, iter.cur);
+
+		if (!state->lasting)
+			free_state(state);
+	}
 	Assert(nunused == 0);
 }
 
@@ -527,7 +595,7 @@ at_xact_end(XactEvent event, void *arg)
 	}
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PARALLEL_ABORT)
 	{
-		kcf_pin_reset();
+		kcf_pin_reset(nlasting > 0);
 		kcf_executor_reset();
 		any_held = false;
 	}

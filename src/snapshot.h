@@ -36,6 +36,16 @@ extern KcfSnapshot *kcf_snapshot_acquire_for(EState *estate, Oid relid);
 /* The same outside of a statement, for one table; never shared. */
 extern KcfSnapshot *kcf_snapshot_acquire_relation(Oid relid);
 extern void kcf_snapshot_release(KcfSnapshot *snapshot);
+/*
+ * The present state, whatever can be read in it, for longer than a transaction: for who compares it with a later one.
+ * NULL: the database has no cache. It may be lost at any time, as others are, but within enter and leave below.
+ */
+extern KcfSnapshot *kcf_snapshot_hold(void);
+extern bool kcf_snapshot_is_lost(const KcfSnapshot *snapshot);
+/* In a transaction: what it holds of a table. false: nothing that could be read. */
+extern bool kcf_snapshot_peek(const KcfSnapshot *snapshot, Oid relid, KcfView *view);
+/* Was nothing published since? Then a position that was read after it was taken is its own. */
+extern bool kcf_snapshot_is_newest(const KcfSnapshot *snapshot);
 /* What this state holds of a table; ereports when that is nothing. */
 extern void kcf_snapshot_view(const KcfSnapshot *snapshot, Oid relid, KcfView *view);
 

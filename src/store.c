@@ -151,18 +151,35 @@ kcf_row_hash(const KcfRow *row)
 	return kcf_row_hash36(row);
 }
 
-KcfRow *
-kcf_store_find(const KcfStore *store, const KcfKeyType *key, uint64 hash, const Datum *values,
-			   KcfSeq seq)
+/* The key's version at seq, perhaps a tombstone. */
+static inline KcfRow *
+version_at(const KcfStore *store, const KcfKeyType *key, uint64 hash, const Datum *values,
+		   KcfSeq seq)
 {
 	KcfRow *row = kcf_index_find(store, key, hash, values);
 
 	/* see store_write.c for why what is followed here is there */
 	while (row != NULL && kcf_row_birth(row) > seq)
 		row = kcf_row_prev(row);
-	if (row == NULL || !kcf_row_visible(row, seq) || (kcf_row_flags(row) & KCF_ROW_TOMBSTONE))
-		return NULL;
-	return row;
+	return row != NULL && kcf_row_visible(row, seq) ? row : NULL;
+}
+
+KcfRow *
+kcf_store_find(const KcfStore *store, const KcfKeyType *key, uint64 hash, const Datum *values,
+			   KcfSeq seq)
+{
+	KcfRow *row = version_at(store, key, hash, values, seq);
+
+	return row == NULL || (kcf_row_flags(row) & KCF_ROW_TOMBSTONE) ? NULL : row;
+}
+
+KcfRow *
+kcf_store_find_any(const KcfStore *store, const KcfKeyType *key, uint64 hash, const Datum *values,
+				   KcfSeq seq)
+{
+	KcfRow *row = version_at(store, key, hash, values, seq);
+
+	return row == NULL || (kcf_row_flags(row) & KCF_ROW_NOTHING) == KCF_ROW_TOMBSTONE ? NULL : row;
 }
 
 void

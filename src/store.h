@@ -38,6 +38,13 @@ typedef struct KcfRow
 #define KCF_ROW_TRAILER UINT64CONST(0x0004) /* raw bytes follow the tuple */
 #define KCF_ROW_MULTI UINT64CONST(0x0008)   /* the key was met in several partitions */
 
+/*
+ * A product's key for which its function has nothing: kept as a deletion is, and as long, and no row to anybody but who
+ * asks for it by kcf_store_find_any.
+ */
+#define KCF_ROW_NOTHING (KCF_ROW_TOMBSTONE | KCF_ROW_ERROR)
+#define kcf_row_is_nothing(row) ((kcf_row_flags(row) & KCF_ROW_NOTHING) == KCF_ROW_NOTHING)
+
 #define kcf_row_flags(row) ((*(const volatile uint64 *) &(row)->prev_flags >> 48) & 0x0f)
 #define kcf_row_tuple(row) ((HeapTupleHeader) ((char *) (row) + sizeof(KcfRow)))
 /* visible to seq: birth <= seq < death. Sequences have 48 bits; the most is "never". */
@@ -76,7 +83,7 @@ typedef struct KcfRowMeta
 	int32 partition;
 	int64 offset;
 	int64 timestamp;
-	uint64 flags;       /* KCF_ROW_ERROR or 0 */
+	uint64 flags;       /* KCF_ROW_ERROR or 0; of a deletion KCF_ROW_NOTHING or 0 */
 	KcfSlice raw_key;   /* data NULL: canonical */
 	KcfSlice raw_value; /* data NULL: not to be kept */
 	KcfSlice seen_key;  /* raw bytes as received, to count spellings; may be NULL */
@@ -168,6 +175,9 @@ extern void kcf_store_set_forgotten(KcfStoreWriter *writer, KcfForgotten forgott
 /* ---- reading, under a pin of seq ---- */
 extern KcfRow *kcf_store_find(const KcfStore *store, const KcfKeyType *key, uint64 hash,
 							  const Datum *values, KcfSeq seq);
+/* The same, and rows of nothing. */
+extern KcfRow *kcf_store_find_any(const KcfStore *store, const KcfKeyType *key, uint64 hash,
+								  const Datum *values, KcfSeq seq);
 extern void kcf_store_stats(const KcfStore *store, KcfStoreStats *stats);
 
 /*
@@ -237,5 +247,14 @@ kcf_store_scan_next(KcfStoreScan *scan)
 	scan->pos = pos;
 	return NULL;
 }
+
+/*
+ * Comparing, under a pin of the earlier state: each key whose row differs, once, in no order. Before or after is NULL
+ * where there was none; a row in error is one. Costs what has changed, and a look at each slab. The
+ * receiver may throw.
+ */
+typedef void (*KcfDifference)(void *arg, const KcfRow *before, const KcfRow *after);
+extern void kcf_store_compare(const KcfStore *store, KcfSeq before, KcfSeq after,
+							  KcfDifference receiver, void *arg);
 
 #endif /* KCF_STORE_H */

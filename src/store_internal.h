@@ -107,13 +107,14 @@ typedef enum KcfSlabState
 	KCF_SLAB_DEAD    /* nothing lives: waits in the queue of the dead until no pin sees its rows */
 } KcfSlabState;
 
-/* Readers use `used` only; all else is the consumer's. */
+/* Readers use `used` and `youngest` only; all else is the consumer's. */
 typedef struct KcfSlab
 {
 	KcfLimbo limbo;
 	Size size;
-	volatile Size used; /* rows lie between the header and here; grows after a row is whole */
-	Size live;          /* bytes of rows that are the newest of their key and partition */
+	volatile Size used;       /* rows lie between the header and here; grows after a row is whole */
+	volatile KcfSeq youngest; /* the last birth in it */
+	Size live;                /* bytes of rows that are the newest of their key and partition */
 	Size dead;
 	Size tombs; /* bytes of tombstones that may be forgotten, among live */
 	KcfSeq max_death;

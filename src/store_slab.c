@@ -433,6 +433,8 @@ kcf_slab_commit(KcfStore *store, KcfRow *row, Size size)
 
 	slab->live += size;
 	store->live_bytes += size;
+	if (kcf_row_birth(row) != KCF_ROW_NEVER)
+		slab->youngest = kcf_row_birth(row);
 	used = slab->used + size;
 	if (unlikely((used ^ slab->used) & ~(Size) (POPULATE_BYTES - 1)))
 	{

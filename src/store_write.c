@@ -328,6 +328,7 @@ apply_multi(KcfStoreWriter *writer, const Incoming *in, KcfSeq seq, uint64 hash,
 			/* whoever sees its birth sees its prev */
 			pg_write_barrier();
 			kcf_row_set_birth(revealed, in->h36, seq);
+			kcf_row_slab(revealed)->youngest = seq;
 			kcf_index_replace(seek->slot, revealed, 0);
 			kcf_index_replace(best, row, KCF_SLOT_LOSER);
 			count_newest(store, head, -1);
@@ -440,9 +441,12 @@ KcfPut
 kcf_store_delete(KcfStoreWriter *writer, KcfSeq seq, const KcfRowMeta *meta, uint64 hash,
 				 const Datum *key)
 {
-	Incoming in = {
-		.meta = meta, .flags = KCF_ROW_TOMBSTONE, .values = writer->values, .isnull = writer->isnull
-	};
+	Incoming in = { .meta = meta,
+					.flags = KCF_ROW_TOMBSTONE | meta->flags,
+					.values = writer->values,
+					.isnull = writer->isnull };
+
+	Assert(meta->flags == 0 || meta->flags == KCF_ROW_NOTHING);
 
 	for (int i = 0; i < writer->key->nkeys; i++)
 		writer->values[writer->key->keys[i].attnum - 1] = key[i];

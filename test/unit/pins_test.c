@@ -108,7 +108,7 @@ test_states(void)
 	/* transaction end from any state */
 	CHECK(kcf_pin_enter());
 	kcf_pin_set(3, seqs, 800);
-	kcf_pin_reset();
+	kcf_pin_reset(false);
 	kcf_clock_publish(3, 2);
 	CHECK(kcf_pins_min(3, 2) == 11);
 	CHECK(kcf_pin_enter());
@@ -178,7 +178,7 @@ test_leader(void)
 	CHECK(ask_as_worker(2) == 1);
 	kcf_pin_show(NULL);
 	CHECK(ask_as_worker(2) == 0);
-	kcf_pin_reset();
+	kcf_pin_reset(false);
 }
 
 /*

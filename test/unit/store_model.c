@@ -592,6 +592,49 @@ reader_scan_some(Reader *r, int nrows)
 	}
 }
 
+typedef struct Difference
+{
+	const Reader *reader;
+	bool told[MAX_KEYS];
+} Difference;
+
+static void
+check_difference(void *arg, const KcfRow *before, const KcfRow *after)
+{
+	Difference *difference = arg;
+	StubRow columns;
+	const State *was;
+	const State *is;
+	int key;
+
+	stub_deform(kcf_row_tuple(before ? before : after), &columns);
+	key = key_of(&columns);
+	was = &difference->reader->states[key];
+	is = &published_states[key];
+	CHECK(!difference->told[key], "key %d twice in one comparison", key);
+	difference->told[key] = true;
+	CHECK(before ? row_is(before, key, was->value, was->error) : was->value == NONE,
+		  "key %d in a comparison: another row before", key);
+	CHECK(after ? row_is(after, key, is->value, is->error) : is->value == NONE,
+		  "key %d in a comparison: another row after", key);
+}
+
+/* What has become of the store since the reader's state. */
+static void
+reader_compare(const Reader *r)
+{
+	static Difference difference;
+	bool all = true;
+
+	memset(&difference, 0, sizeof(difference));
+	difference.reader = r;
+	kcf_store_compare(store, r->seq, published, check_difference, &difference);
+	for (int k = 0; k < nkeys; k++)
+		all &= difference.told[k] || (r->states[k].value == published_states[k].value &&
+									  r->states[k].error == published_states[k].error);
+	CHECK(all, "a comparison has missed a key");
+}
+
 static void
 reader_unpin(Reader *r)
 {
@@ -849,6 +892,8 @@ run(const Phase *phase)
 
 			if (r->pinned)
 				reader_find(r);
+			if (r->pinned && stub_below(10) == 0)
+				reader_compare(r);
 		}
 		else if (what < 210 && phase->readers > 0)
 		{
