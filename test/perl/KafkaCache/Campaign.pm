@@ -55,7 +55,8 @@ sub _disconnect
 	return;
 }
 
-# Its SQLSTATE, or "lost", or "hangs"; in a list, also the lines it has printed.
+# Its SQLSTATE, or "lost", or "hangs"; in a list, also the lines it has printed. What the server says by itself, in a
+# crash say, may stand before them.
 sub _run
 {
 	my ($self, $sql) = @_;
@@ -81,7 +82,7 @@ sub _run
 	# psql has no SQLSTATE for a connection that is lost.
 	$answer = 'lost' if $answer eq '';
 	$self->_disconnect if $answer !~ /\A\w{5}\z/ || $answer eq 'hangs';
-	return wantarray ? ($answer, split /\n/, $self->{lines} // '') : $answer;
+	return wantarray ? ($answer, grep { !/\A[A-Z]+:  / } split /\n/, $self->{lines} // '') : $answer;
 }
 
 # --- a writer --------------------------------------------------------------------------------------------
