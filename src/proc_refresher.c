@@ -11,6 +11,9 @@
 #include "proc.h"
 
 #include "guc.h"
+#include "product.h"
+#include "product_key.h"
+#include "refresh_log.h"
 #include "refreshq.h"
 #include "rules.h"
 
@@ -18,11 +21,16 @@
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "portability/instr_time.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #define IDLE_MS 10000 /* without work, after which it leaves */
+#define PAUSE_MIN_MS 1000
+#define PAUSE_MAX_MS 30000
+#define LOG_INTERVAL_MS 60000
 #define RULES_AFTER_ERROR_MS 5000
 #define REST_MIN_US 2000 /* shorter rests are taken together */
 
@@ -30,8 +38,11 @@ static int database;
 static int number;
 static MemoryContext loop;
 
-static TimestampTz worked_at; /* last */
-static TimestampTz rules_at;  /* not to be called before, after an error; 0: any time */
+static int64 debt_us = 0;          /* of rest */
+static TimestampTz rest_until = 0; /* 0: not at all */
+static long pause_ms = 0;          /* the last one for want of Kafka */
+static TimestampTz worked_at;      /* last */
+static TimestampTz rules_at;       /* not to be called before, after an error; 0: any time */
 
 /* However this process leaves. A crash empties the queue. */
 static void
@@ -74,6 +85,183 @@ rules_turn(bool *stay)
 	PG_END_TRY();
 	MemoryContextSwitchTo(loop);
 	return ms;
+}
+
+/* ---- refreshing ---------------------------------------------------------------------------- */
+
+typedef enum Outcome
+{
+	REFRESHED,
+	FAILED,
+	NOT_KEPT, /* for want of Kafka */
+	NO_PRODUCT,
+	NO_KEY /* of the product, as it is now */
+} Outcome;
+
+/* How far the present refresh has come, to judge its errors by. */
+typedef enum Stage
+{
+	DEFINING,
+	DECODING,
+	COMPUTING
+} Stage;
+
+static volatile Stage stage;
+
+/*
+ * A row that was computed later is as good (PG_INT64_MAX: none is). Readers have asked for a stale row, whoever may
+ * have renewed it. What was asked for because something has changed is computed here, after it has changed: another
+ * server that computes the same key may not know of it yet.
+ */
+static int64
+as_good(const KcfTableDef *def, const KcfRefreshClaim *claim)
+{
+	int64 than = 0;
+
+	if (claim->reasons & (1U << KCF_REFRESH_ASKED | 1U << KCF_REFRESH_RULE))
+		return PG_INT64_MAX;
+	if (claim->reasons & 1U << KCF_REFRESH_PERIOD)
+		than = kcf_product_millis(claim->first_requested);
+	if (claim->reasons & 1U << KCF_REFRESH_READ)
+		than = Max(than, kcf_product_millis(GetCurrentTimestamp()) - def->options->soft_ttl);
+	return than;
+}
+
+/* In a transaction. */
+static Outcome
+refresh_it(const KcfRefreshClaim *claim)
+{
+	KcfTableDef *def;
+	Datum key[KCF_MAX_KEYS];
+
+	stage = DEFINING;
+	def = kcf_catalog_cached(claim->relid);
+	if (!kcf_is_product(def))
+		return NO_PRODUCT;
+	pgstat_report_activity(STATE_RUNNING, psprintf("refreshing %s", def->name));
+	stage = DECODING;
+	if (!kcf_product_key_decode(def, claim->key, key))
+		return NO_KEY;
+	stage = COMPUTING;
+	(void) kcf_product_refresh(def, key, as_good(def, claim));
+	if (claim->logged != 0)
+		kcf_refresh_log_settle(claim->relid, claim->key, claim->logged);
+	return REFRESHED;
+}
+
+static Outcome
+judge(const ErrorData *edata)
+{
+	int category = ERRCODE_TO_CATEGORY(edata->sqlerrcode);
+
+	if (stage == DEFINING && (edata->sqlerrcode == ERRCODE_UNDEFINED_TABLE ||
+							  edata->sqlerrcode == ERRCODE_WRONG_OBJECT_TYPE))
+		return NO_PRODUCT;
+	if (stage == DECODING &&
+		(category == ERRCODE_DATA_EXCEPTION || category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION))
+		return NO_KEY;
+	return category == ERRCODE_CONNECTION_EXCEPTION ? NOT_KEPT : FAILED;
+}
+
+/* A product that fails may have a million keys. */
+static void
+log_failure(Oid relid, const ErrorData *edata)
+{
+	static TimestampTz last_logged = 0;
+
+	if (last_logged != 0 &&
+		!TimestampDifferenceExceeds(last_logged, GetCurrentTimestamp(), LOG_INTERVAL_MS))
+		return;
+	last_logged = GetCurrentTimestamp();
+	ereport(LOG, (errmsg("could not refresh a key of the data product with OID %u: SQLSTATE %s",
+						 relid, unpack_sql_state(edata->sqlerrcode)),
+				  errhint("See kafka_cache.refresh_queue for keys and reasons.")));
+}
+
+static Outcome
+refresh(const KcfRefreshClaim *claim)
+{
+	volatile Outcome result;
+
+	PG_TRY();
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		result = refresh_it(claim);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(loop);
+	}
+	PG_CATCH();
+	{
+		ErrorData *edata;
+
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(loop);
+		edata = CopyErrorData();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		MemoryContextSwitchTo(loop);
+		RESUME_INTERRUPTS();
+		result = judge(edata);
+		if (result == FAILED || result == NOT_KEPT)
+		{
+			kcf_refreshq_failed(claim, edata->message);
+			log_failure(claim->relid, edata);
+		}
+	}
+	PG_END_TRY();
+
+	if (result == REFRESHED || result == NO_KEY)
+		kcf_refreshq_done(claim);
+	else if (result == NO_PRODUCT)
+		kcf_refreshq_forget(MyDatabaseId, claim->relid);
+	return result;
+}
+
+/* Claim something and do it. false: nothing is due; *next: when something is, 0: the queue is empty. */
+static bool
+work(TimestampTz *next)
+{
+	KcfRefreshClaim claim;
+	instr_time start;
+	instr_time end;
+
+	if (!kcf_refreshq_claim(number, &claim, next))
+		return false;
+	/* One who finds more than it can do calls the next. */
+	if (kcf_refreshq_more() && number + 2 <= kcf_guc_refresh_workers &&
+		kcf_refreshers_wanted(database) < number + 2)
+		kcf_refreshers_want(database, number + 2);
+
+	INSTR_TIME_SET_CURRENT(start);
+	switch (refresh(&claim))
+	{
+		case NOT_KEPT:
+			/* All others would fare the same. */
+			pause_ms = Min(pause_ms == 0 ? PAUSE_MIN_MS : pause_ms * 2, PAUSE_MAX_MS);
+			rest_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause_ms);
+			break;
+		case REFRESHED:
+			pause_ms = 0;
+			break;
+		case FAILED:
+		case NO_PRODUCT:
+		case NO_KEY:
+			break;
+	}
+	INSTR_TIME_SET_CURRENT(end);
+	INSTR_TIME_SUBTRACT(end, start);
+	debt_us +=
+		(int64) INSTR_TIME_GET_MICROSEC(end) * (100 - kcf_guc_refresh_load) / kcf_guc_refresh_load;
+	worked_at = GetCurrentTimestamp();
+	if (debt_us >= REST_MIN_US)
+	{
+		rest_until = Max(rest_until, worked_at + debt_us);
+		debt_us = 0;
+	}
+	return true;
 }
 
 /* ---- the process --------------------------------------------------------------------------- */
@@ -125,6 +313,7 @@ kcf_refresher_main(Datum arg)
 	{
 		TimestampTz next = 0;
 		bool stay;
+		bool resting;
 		long wait;
 
 		MemoryContextSwitchTo(loop);
@@ -132,9 +321,21 @@ kcf_refresher_main(Datum arg)
 		if (number >= kcf_guc_refresh_workers)
 			proc_exit(0);
 		wait = rules_turn(&stay);
-		leave_if_idle(next, stay);
-		if (next == 0 && !stay)
-			wait = sooner(wait, ms_until(TimestampTzPlusMilliseconds(worked_at, IDLE_MS)));
+		resting = ms_until(rest_until) > 0;
+		if (resting)
+			wait = sooner(wait, ms_until(rest_until));
+		else if (work(&next))
+			wait = 0;
+		else
+		{
+			pgstat_report_activity(STATE_IDLE, NULL);
+			pgstat_report_stat(true);
+			leave_if_idle(next, stay);
+			if (next != 0)
+				wait = sooner(wait, ms_until(next));
+			else if (!stay)
+				wait = sooner(wait, ms_until(TimestampTzPlusMilliseconds(worked_at, IDLE_MS)));
+		}
 		kcf_proc_wait(wait);
 	}
 }
