@@ -33,8 +33,11 @@ OBJS = \
 	src/fdw_modify_check.o \
 	src/fdw_modify_plan.o \
 	src/fdw_plan.o \
+	src/fdw_product.o \
+	src/fdw_product_scan.o \
 	src/fdw_relinfo.o \
 	src/fdw_scan.o \
+	src/fdw_sources.o \
 	src/fdw_validate.o \
 	src/feed.o \
 	src/feed_client.o \

@@ -85,6 +85,7 @@ _PG_init(void)
 	kcf_pending_init();
 	kcf_snapshot_init();
 	kcf_fdw_plan_init();
+	kcf_fdw_product_init();
 	kcf_fdw_modify_init();
 }
 

@@ -83,6 +83,16 @@ extern PGDLLIMPORT char *locale_monetary;
 							(total) + ((enabled) ? 0 : disable_cost), NIL, outer, NULL, private)
 #endif
 
+/* To be taken only where there is no other path. Since 18 what is disabled counts for more than any cost. */
+#if PG_VERSION_NUM >= 180000
+#define kcf_path_penalize(path, penalty)                                                           \
+	((path)->startup_cost += (penalty), (path)->total_cost += (penalty),                           \
+	 (path)->disabled_nodes += (penalty) > 1e20 ? 10000 : 100)
+#else
+#define kcf_path_penalize(path, penalty)                                                           \
+	((path)->startup_cost += (penalty), (path)->total_cost += (penalty))
+#endif
+
 /* 17 asks the statistics for the length of an array. */
 #if PG_VERSION_NUM >= 170000
 #define kcf_estimate_array_length(root, array) estimate_array_length(root, array)

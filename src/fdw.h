@@ -25,10 +25,13 @@ typedef enum KcfPlanItem
 	KCF_PLAN_TYPES  /* OID list: of the values, or of the array's elements */
 } KcfPlanItem;
 
-#define KCF_PLAN_LOOKUP 0x01 /* by key; else all rows */
-#define KCF_PLAN_ARRAY 0x02  /* by an array of keys */
-#define KCF_PLAN_SYSTEM 0x04 /* system columns of the tuple's header are asked for */
-#define KCF_PLAN_PLACE 0x08  /* ctid is to say where the row lies: for UPDATE and DELETE */
+#define KCF_PLAN_LOOKUP 0x01  /* by key; else all rows */
+#define KCF_PLAN_ARRAY 0x02   /* by an array of keys */
+#define KCF_PLAN_SYSTEM 0x04  /* system columns of the tuple's header are asked for */
+#define KCF_PLAN_PLACE 0x08   /* ctid is to say where the row lies: for UPDATE and DELETE */
+#define KCF_PLAN_COMPUTE 0x10 /* by key, and what is missing is computed */
+#define KCF_PLAN_IMPOSSIBLE                                                                        \
+	0x20 /* a product's keys cannot be known in this plan: it must not run */
 
 /* fdw_plan.c */
 extern void kafkaCacheGetForeignRelSize(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid);
@@ -42,6 +45,9 @@ extern bool kafkaCacheIsForeignScanParallelSafe(PlannerInfo *root, RelOptInfo *r
 /* fdw_relinfo.c: the made-up unique index, by get_relation_info_hook; and what is known of a table's size */
 extern void kcf_fdw_plan_init(void);
 extern void kcf_fdw_set_size(PlannerInfo *root, RelOptInfo *baserel, Oid relid);
+
+/* fdw_product.c: hooks */
+extern void kcf_fdw_product_init(void);
 
 /* fdw_scan.c */
 extern void kafkaCacheBeginForeignScan(ForeignScanState *node, int eflags);

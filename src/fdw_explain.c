@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "fdw.h"
+#include "fdw_product.h"
 #include "fdw_scan.h"
 
 #include "catalog.h"
@@ -148,17 +149,30 @@ explain_unsent(Oid relid, ExplainState *es)
 
 /* ---- all of it ---- */
 
+static const char *
+access_name(const KcfTableDef *def, int flags)
+{
+	if (flags & KCF_PLAN_COMPUTE)
+		return "Computed Lookup";
+	if (flags & KCF_PLAN_IMPOSSIBLE)
+		return "Impossible";
+	if (flags & KCF_PLAN_LOOKUP)
+		return "Key Lookup";
+	return kcf_is_product(def) ? "Cached Scan" : "Full Scan";
+}
+
 void
 kafkaCacheExplainForeignScan(ForeignScanState *node, ExplainState *es)
 {
 	ForeignScan *plan = (ForeignScan *) node->ss.ps.plan;
 	Oid relid = RelationGetRelid(node->ss.ss_currentRelation);
 	KcfScanState *st = node->fdw_state;
-	bool lookup = (intVal(list_nth(plan->fdw_private, KCF_PLAN_FLAGS)) & KCF_PLAN_LOOKUP) != 0;
+	int flags = intVal(list_nth(plan->fdw_private, KCF_PLAN_FLAGS));
+	bool lookup = (flags & KCF_PLAN_LOOKUP) != 0;
 	Instrumentation *instrument = node->ss.ps.instrument;
 
 	ExplainPropertyText("Kafka Topic", kcf_catalog_cached(relid)->options->topic, es);
-	ExplainPropertyText("Cache Access", lookup ? "Key Lookup" : "Full Scan", es);
+	ExplainPropertyText("Cache Access", access_name(kcf_catalog_cached(relid), flags), es);
 	if (lookup)
 		explain_condition(plan, es);
 	if (es->verbose)
@@ -173,6 +187,12 @@ kafkaCacheExplainForeignScan(ForeignScanState *node, ExplainState *es)
 		ExplainPropertyBool("Cache Partial", true, es);
 	explain_unsent(relid, es);
 
+	if (flags & KCF_PLAN_COMPUTE)
+	{
+		if (es->analyze && instrument)
+			kcf_product_explain(node, es);
+		return;
+	}
 	/* Counted where lookups run, also in workers: misses by nfiltered2, which nothing else of a scan uses. */
 	if (lookup && es->analyze && instrument)
 	{

@@ -9,6 +9,8 @@
 
 #include "fdw.h"
 
+#include "catalog_product.h"
+
 #include "access/sysattr.h"
 #include "catalog/pg_type_d.h"
 #include "nodes/makefuncs.h"
@@ -26,7 +28,7 @@ static planner_hook_type prev_planner = NULL;
 void
 kcf_fdw_refuse_readonly(const KcfTableDef *def)
 {
-	if (def->options->readonly)
+	if (def->options->readonly && !kcf_is_product(def))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
@@ -61,6 +63,13 @@ knows_documents(const KcfTableOptions *options, const KcfColumnOptions *columns,
 static void
 check_update(const KcfTableDef *def)
 {
+	if (kcf_is_product(def))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("cannot update data product \"%s\"", get_rel_name(def->relid)),
+			 errhint(
+				 "INSERT sets the row of a key, DELETE has it computed anew when it is read.")));
 	if (!knows_documents(def->options, def->columns, def->desc->natts))
 		ereport(
 			ERROR,
@@ -90,6 +99,8 @@ kafkaCacheIsForeignRelUpdatable(Relation rel)
 	if (CheckRelationLockedByMe(rel, RowExclusiveLock, false))
 		return events | 1 << CMD_UPDATE;
 	options = kcf_options_table(relid);
+	if (options->compute)
+		return events;
 	if (options->readonly)
 		return 0;
 	if (knows_documents(options, kcf_options_columns(relid, desc->natts), desc->natts))

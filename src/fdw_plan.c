@@ -9,6 +9,8 @@
 #include "catalog.h"
 #include "compat.h"
 #include "fdw_key.h"
+#include "fdw_product.h"
+#include "fdw_sources.h"
 
 #include "access/sysattr.h"
 #include "nodes/makefuncs.h"
@@ -26,19 +28,17 @@
 #define LOOKUP_COST 0.8
 #define SCAN_COST 0.6
 
-/* Ways to get the key from other relations that are tried for a key of several columns. */
-#define MAX_PARAMETERIZATIONS 32
-
 void
 kafkaCacheGetForeignRelSize(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid)
 {
 	kcf_fdw_set_size(root, baserel, foreigntableid);
 }
 
+/* Products are read where they may be computed. */
 bool
 kafkaCacheIsForeignScanParallelSafe(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rte)
 {
-	return true;
+	return !kcf_is_product(kcf_catalog_cached(rte->relid));
 }
 
 /* ---- all rows ---- */
@@ -104,13 +104,15 @@ add_scan_paths(PlannerInfo *root, RelOptInfo *rel)
 
 /* Cost of looking keys up and of testing what is found with the clauses that are left. */
 static void
-add_lookup_path(PlannerInfo *root, RelOptInfo *rel, const KcfKeyType *key, Relids outer)
+add_lookup_path(PlannerInfo *root, RelOptInfo *rel, const KcfKeyType *key, Relids outer, int flags,
+				Cost penalty)
 {
 	ParamPathInfo *param = get_baserel_parampathinfo(root, rel, outer);
 	List *clauses = rel->baserestrictinfo;
 	List *left = NIL;
 	double rows = param ? param->ppi_rows : rel->rows;
 	double lookups = 1;
+	ForeignPath *path;
 	bool bound[KCF_MAX_KEYS] = { false };
 	QualCost cost;
 	Cost startup = 0;
@@ -139,125 +141,70 @@ add_lookup_path(PlannerInfo *root, RelOptInfo *rel, const KcfKeyType *key, Relid
 	startup += cost.startup;
 	run =
 		lookups * LOOKUP_COST * cpu_tuple_cost + Min(lookups, Max(rel->tuples, 1)) * cost.per_tuple;
-	add_path(rel, (Path *) make_path(root, rel, rows, enable_indexscan, startup, run, outer,
-									 list_make1(makeInteger(KCF_PLAN_LOOKUP))));
+	/* For what is computed there is no other way. */
+	path = make_path(root, rel, rows, enable_indexscan || (flags & KCF_PLAN_COMPUTE), startup, run,
+					 outer, list_make1(makeInteger(flags)));
+	if (penalty > 0)
+		kcf_path_penalize(&path->path, penalty);
+	add_path(rel, (Path *) path);
 }
 
-typedef struct EcTarget
+/*
+ * Of a product whose key the query gives: lookups, and nothing else. What has its key from other relations has it from
+ * all those that decide which keys are asked for, however they were joined before; with some of them only, where the
+ * planner finds no other way. Every search for joins needs a path that asks for nothing: it has one that is not to be
+ * run.
+ */
+static void
+add_computed_paths(PlannerInfo *root, RelOptInfo *rel, const KcfKeyType *key,
+				   const KcfProductPlan *product)
 {
-	const KcfKeyType *key;
-	int column;
-} EcTarget;
-
-static bool
-is_ec_target(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *ec, EquivalenceMember *em,
-			 void *arg)
-{
-	EcTarget *target = arg;
-	const KcfKeyColumn *column = &target->key->keys[target->column];
-	Expr *expr = em->em_expr;
-
-	while (expr && IsA(expr, RelabelType))
-		expr = ((RelabelType *) expr)->arg;
-	return expr && IsA(expr, Var) && (Index) ((Var *) expr)->varno == rel->relid &&
-		   ((Var *) expr)->varattno == column->attnum;
-}
-
-/* Add a set of relations unless it is there. */
-static List *
-add_relids(List *sets, Relids set)
-{
+	int flags = KCF_PLAN_LOOKUP | KCF_PLAN_COMPUTE;
+	Relids lateral = rel->lateral_relids;
+	ForeignPath *path;
 	ListCell *lc;
 
-	foreach (lc, sets)
+	if (product->mode == KCF_PRODUCT_BOUND)
 	{
-		if (bms_equal(lfirst(lc), set))
-			return sets;
+		add_lookup_path(root, rel, key, lateral, flags, 0);
+		return;
 	}
-	return lappend(sets, set);
-}
-
-/* From which sets of other relations can a value for this key column be had? */
-static List *
-column_sources(PlannerInfo *root, RelOptInfo *rel, const KcfKeyType *key, int column)
-{
-	EcTarget target = { key, column };
-	List *clauses = list_copy(rel->joininfo);
-	List *sources = NIL;
-	ListCell *lc;
-
-	if (rel->has_eclass_joins)
-		clauses =
-			list_concat(clauses, generate_implied_equalities_for_column(
-									 root, rel, is_ec_target, &target, rel->lateral_referencers));
-	foreach (lc, clauses)
+	if (product->outer)
+		add_lookup_path(root, rel, key, bms_union(product->outer, lateral), flags, 0);
+	foreach (lc, product->ways)
 	{
-		RestrictInfo *rinfo = lfirst_node(RestrictInfo, lc);
-		KcfKeyMatch match;
+		Relids way = lfirst(lc);
 
-		if (join_clause_is_movable_to(rinfo, rel) && kcf_key_match(root, key, rel, rinfo, &match) &&
-			match.column == column)
-			sources =
-				add_relids(sources, bms_del_member(bms_copy(rinfo->clause_relids), rel->relid));
+		if (product->outer == NULL || !bms_equal(way, product->outer))
+			add_lookup_path(root, rel, key, bms_union(way, lateral), flags,
+							product->outer ? KCF_COST_DETOUR : 0);
 	}
-	return sources;
-}
-
-/* Every combination of a set of each list, as their unions. */
-static List *
-combine(List *sets, List *sources)
-{
-	List *result = NIL;
-	ListCell *lc1;
-	ListCell *lc2;
-
-	foreach (lc1, sets)
-	{
-		foreach (lc2, sources)
-		{
-			if (list_length(result) < MAX_PARAMETERIZATIONS)
-				result = add_relids(result, bms_union(lfirst(lc1), lfirst(lc2)));
-		}
-	}
-	return result;
-}
-
-/* false: scans of all rows need not be considered. */
-static bool
-add_lookup_paths(PlannerInfo *root, RelOptInfo *rel, const KcfKeyType *key)
-{
-	bool bound[KCF_MAX_KEYS] = { false };
-	bool array = false;
-	int nbound = 0;
-	List *sets = list_make1(NULL);
-	ListCell *lc;
-
-	foreach (lc, rel->baserestrictinfo)
-	{
-		KcfKeyMatch match;
-
-		if (kcf_key_match(root, key, rel, lfirst_node(RestrictInfo, lc), &match) &&
-			!bound[match.column])
-		{
-			bound[match.column] = true;
-			array |= match.array;
-			nbound++;
-		}
-	}
-	for (int i = 0; i < key->nkeys && sets != NIL; i++)
-	{
-		if (!bound[i])
-			sets = combine(sets, column_sources(root, rel, key, i));
-	}
-	foreach (lc, sets)
-		add_lookup_path(root, rel, key, bms_union(lfirst(lc), rel->lateral_relids));
-	return array || nbound < key->nkeys;
+	path = make_path(root, rel, rel->rows, true, 0, 0, lateral,
+					 list_make1(makeInteger(KCF_PLAN_IMPOSSIBLE)));
+	kcf_path_penalize(&path->path, KCF_COST_IMPOSSIBLE);
+	add_path(rel, (Path *) path);
 }
 
 void
 kafkaCacheGetForeignPaths(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid)
 {
-	if (add_lookup_paths(root, baserel, &kcf_catalog_cached(foreigntableid)->key))
+	KcfTableDef *def = kcf_catalog_cached(foreigntableid);
+	const KcfProductPlan *product = kcf_product_plan(root, baserel, def);
+	bool single;
+	ListCell *lc;
+
+	if (product && product->mode != KCF_PRODUCT_TARGET)
+	{
+		if (product->mode == KCF_PRODUCT_CACHED)
+			add_scan_paths(root, baserel);
+		else
+			add_computed_paths(root, baserel, &def->key, product);
+		return;
+	}
+	foreach (lc, kcf_key_sources(root, baserel, &def->key, &single))
+		add_lookup_path(root, baserel, &def->key, bms_union(lfirst(lc), baserel->lateral_relids),
+						KCF_PLAN_LOOKUP, 0);
+	if (!single)
 		add_scan_paths(root, baserel);
 }
 
@@ -354,11 +301,13 @@ kafkaCacheGetForeignPlan(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntabl
 	 * The clauses are not the same objects as those that the path was made for, so they are looked for again.
 	 */
 	if (best_path->fdw_private != NIL)
+		flags = intVal(linitial(best_path->fdw_private));
+	if (flags & KCF_PLAN_LOOKUP)
 	{
 		if (!take_key(root, baserel, &kcf_catalog_cached(foreigntableid)->key, &scan_clauses,
 					  &values, &types, &taken, &array))
 			elog(ERROR, "no value for the key of relation %u", foreigntableid);
-		flags |= KCF_PLAN_LOOKUP | (array ? KCF_PLAN_ARRAY : 0);
+		flags |= array ? KCF_PLAN_ARRAY : 0;
 	}
 	scan_clauses = extract_actual_clauses(scan_clauses, false);
 	flags |= system_flags(root, baserel, list_concat_copy(baserel->reltarget->exprs, scan_clauses));

@@ -11,6 +11,7 @@
 #include "fdw.h"
 
 #include "catalog.h"
+#include "fdw_product.h"
 #include "registry.h"
 #include "store.h"
 
@@ -171,6 +172,25 @@ set_widths(RelOptInfo *rel, Oid relid, TupleDesc desc, double tuple_len)
 	}
 }
 
+/* A product is as large as what it is asked for: whichever keys others bring, it has a row for them. */
+static void
+set_product_tuples(PlannerInfo *root, RelOptInfo *rel, KcfTableDef *def)
+{
+	const KcfProductPlan *product = kcf_product_plan(root, rel, def);
+	int relid = -1;
+
+	if (product == NULL)
+		return;
+	if (product->mode == KCF_PRODUCT_BOUND)
+		rel->tuples = Max(rel->tuples, 1);
+	while ((relid = bms_next_member(product->sources, relid)) >= 0)
+	{
+		RelOptInfo *source = root->simple_rel_array[relid];
+
+		rel->tuples = Max(rel->tuples, Max(source->tuples, source->rows));
+	}
+}
+
 void
 kcf_fdw_set_size(PlannerInfo *root, RelOptInfo *baserel, Oid relid)
 {
@@ -190,5 +210,6 @@ kcf_fdw_set_size(PlannerInfo *root, RelOptInfo *baserel, Oid relid)
 		baserel->tuples = DEFAULT_ROWS;
 		baserel->pages = DEFAULT_PAGES;
 	}
+	set_product_tuples(root, baserel, def);
 	set_baserel_size_estimates(root, baserel);
 }

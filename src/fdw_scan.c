@@ -13,6 +13,7 @@
 
 #include "catalog.h"
 #include "fdw_key.h"
+#include "fdw_product.h"
 
 #include "access/parallel.h"
 #include "executor/executor.h"
@@ -69,7 +70,7 @@ kafkaCacheBeginForeignScan(ForeignScanState *node, int eflags)
 
 	if (st->flags & KCF_PLAN_LOOKUP)
 		begin_lookup(st, node, kcf_catalog_cached(relid));
-	else
+	else if (!(st->flags & KCF_PLAN_IMPOSSIBLE))
 	{
 		if (st->view.store)
 			kcf_store_scan_begin(&st->scan, st->view.store, st->view.seq);
@@ -77,6 +78,8 @@ kafkaCacheBeginForeignScan(ForeignScanState *node, int eflags)
 		node->fdwroutine->IterateForeignScan = iterate_all;
 	}
 	node->fdw_state = st;
+	if (st->flags & (KCF_PLAN_COMPUTE | KCF_PLAN_IMPOSSIBLE))
+		kcf_product_begin_scan(node);
 }
 
 void
@@ -97,6 +100,8 @@ kafkaCacheEndForeignScan(ForeignScanState *node)
 
 	if (st == NULL)
 		return;
+	if (st->product)
+		kcf_product_end_scan(node);
 	/* The slot must not point into what may be freed now. */
 	ExecClearTuple(node->ss.ss_ScanTupleSlot);
 	kcf_snapshot_release(st->snapshot);
@@ -168,6 +173,12 @@ emit(KcfScanState *st, ForeignScanState *node, KcfRow *row)
 	return ExecStoreHeapTuple(&st->tuple, slot, false);
 }
 
+TupleTableSlot *
+kcf_scan_emit(KcfScanState *st, ForeignScanState *node, KcfRow *row)
+{
+	return emit(st, node, row);
+}
+
 /* ---- by key ---- */
 
 static KcfRow *
@@ -182,19 +193,6 @@ look_up(KcfScanState *st, ForeignScanState *node, const Datum *values)
 	if (row == NULL)
 		InstrCountFiltered2(node, 1);
 	return row;
-}
-
-/* A value of an expression as the key's type has it; false: nothing is equal to it. */
-static inline bool
-key_value(const KcfScanState *st, int column, Datum *value, bool isnull)
-{
-	const KcfKeyColumn *col = &st->key->keys[column];
-
-	if (isnull || !kcf_key_convert(st->types[column], col->typid, value))
-		return false;
-	if (col->typlen == -1)
-		*value = PointerGetDatum(PG_DETOAST_DATUM_PACKED(*value));
-	return true;
 }
 
 /* (What needs much of the stack is kept out of line, for the sake of scans.) */
@@ -212,7 +210,7 @@ next_by_key(KcfScanState *st, ForeignScanState *node)
 		bool isnull;
 
 		values[i] = ExecEvalExpr(st->values[i], node->ss.ps.ps_ExprContext, &isnull);
-		if (!key_value(st, i, &values[i], isnull))
+		if (!kcf_scan_key_value(st, i, &values[i], isnull))
 			return ExecClearTuple(node->ss.ss_ScanTupleSlot);
 	}
 	row = look_up(st, node, values);
@@ -257,7 +255,7 @@ find_array(KcfScanState *st, ForeignScanState *node)
 
 		if ((i & 1023) == 1023)
 			CHECK_FOR_INTERRUPTS();
-		if (!key_value(st, 0, &elements[i], nulls[i]))
+		if (!kcf_scan_key_value(st, 0, &elements[i], nulls[i]))
 			continue;
 		row = look_up(st, node, &elements[i]);
 		if (row)

@@ -11,6 +11,8 @@
 #ifndef KCF_FDW_SCAN_H
 #define KCF_FDW_SCAN_H
 
+#include "fdw_key.h"
+#include "fmgr.h"
 #include "keytype.h"
 #include "nodes/execnodes.h"
 #include "snapshot.h"
@@ -53,7 +55,25 @@ typedef struct KcfScanState
 	KcfRow **found;
 	int nfound;
 	int next_found;
+
+	struct KcfProductScan *product; /* of fdw_product_scan.c; NULL: no keys are computed */
 } KcfScanState;
+
+/* A row of the scan's snapshot into the slot. */
+extern TupleTableSlot *kcf_scan_emit(KcfScanState *st, ForeignScanState *node, KcfRow *row);
+
+/* A value of an expression as the key's type has it; false: nothing is equal to it. */
+static inline bool
+kcf_scan_key_value(const KcfScanState *st, int column, Datum *value, bool isnull)
+{
+	const KcfKeyColumn *col = &st->key->keys[column];
+
+	if (isnull || !kcf_key_convert(st->types[column], col->typid, value))
+		return false;
+	if (col->typlen == -1)
+		*value = PointerGetDatum(PG_DETOAST_DATUM_PACKED(*value));
+	return true;
+}
 
 /*
  * A row's place as a ctid, as a heap's row has one: its address, which is nobody's business and so is veiled: UPDATE
