@@ -106,7 +106,7 @@ SELECT resolve('options_kafka');
 CREATE FOREIGN TABLE t (id text OPTIONS (key 'true')) SERVER options_kafka OPTIONS (topics 'a');
 CREATE FOREIGN TABLE t (id text OPTIONS (key 'true')) SERVER options_kafka OPTIONS (zzzzzzzz 'a');
 CREATE FOREIGN TABLE t (id text OPTIONS (key 'true')) SERVER options_kafka OPTIONS (brokers 'a');
-CREATE FOREIGN TABLE t (id text OPTIONS (key 'true')) SERVER options_kafka OPTIONS (compute 'f');
+CREATE FOREIGN TABLE t (id text OPTIONS (key 'true')) SERVER options_kafka OPTIONS (shape 'f');
 CREATE FOREIGN TABLE t (id text OPTIONS (key 'true')) SERVER options_kafka OPTIONS (atomic 'true', delivery 'immediate');
 CREATE FOREIGN TABLE t (id text OPTIONS (key 'true')) SERVER options_kafka;
 SELECT name, shown(value) AS value, try(format('ALTER FOREIGN TABLE t OPTIONS (ADD %I %L)', name, value)),

@@ -74,6 +74,10 @@ kcf_product_query_position(const char *query)
 	}
 }
 
+#define HINT_OF_NAMES                                                                              \
+	"Names are looked up with search_path \"" KCF_PRODUCT_SEARCH_PATH                              \
+	"\": write them with their schemas."
+
 /* ---- what is being looked at, for messages ---- */
 
 typedef struct Subject
@@ -81,7 +85,11 @@ typedef struct Subject
 	ErrorContextCallback callback;
 	const KcfTableDef *def;
 	const char *option;
-	const char *query; /* being analyzed, NULL: none */
+	const char *arguments; /* what they are, of the option's function */
+	const char *query;     /* being analyzed, NULL: none */
+	Oid user;              /* who we were, and under which settings */
+	int security;
+	int level;
 } Subject;
 
 static void
@@ -92,34 +100,34 @@ tell_subject(void *arg)
 	if (subject->query != NULL)
 		kcf_product_query_position(subject->query);
 	errcontext("option \"%s\" of foreign table %s", subject->option, subject->def->name);
-	switch (geterrcode())
-	{
-		case ERRCODE_UNDEFINED_TABLE:
-		case ERRCODE_UNDEFINED_FUNCTION:
-		case ERRCODE_UNDEFINED_OBJECT:
-			errhint("Names are looked up with search_path \"%s\": write them with their schemas.",
-					KCF_PRODUCT_SEARCH_PATH);
-			break;
-		default:
-			break;
-	}
+	if (geterrcode() == ERRCODE_UNDEFINED_OBJECT ||
+		(subject->query != NULL &&
+		 (geterrcode() == ERRCODE_UNDEFINED_TABLE || geterrcode() == ERRCODE_UNDEFINED_FUNCTION)))
+		errhint(HINT_OF_NAMES);
 }
 
+/* From here on names are those that the owner may look up, as the computation will. */
 static void
 begin_subject(Subject *subject, const KcfTableDef *def, const char *option)
 {
 	subject->def = def;
 	subject->option = option;
+	subject->arguments = "Its arguments are the key columns, in their order.";
 	subject->query = NULL;
 	subject->callback.callback = tell_subject;
 	subject->callback.arg = subject;
 	subject->callback.previous = error_context_stack;
 	error_context_stack = &subject->callback;
+	GetUserIdAndSecContext(&subject->user, &subject->security);
+	SetUserIdAndSecContext(def->owner, subject->security | SECURITY_RESTRICTED_OPERATION);
+	subject->level = kcf_product_settings_fix();
 }
 
 static void
 end_subject(Subject *subject)
 {
+	kcf_product_settings_restore(subject->level);
+	SetUserIdAndSecContext(subject->user, subject->security);
 	error_context_stack = subject->callback.previous;
 }
 
@@ -175,7 +183,8 @@ find_function(Subject *subject, const char *name, const Oid *types, int ntypes)
 			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
 							errmsg("function %s does not take the arguments of option \"%s\"",
 								   format_procedure(result), subject->option),
-							errdetail("It will be called with (%s).", type_list(types, ntypes))));
+							errdetail("It will be called with (%s).", type_list(types, ntypes)),
+							errhint("%s", subject->arguments)));
 	}
 	else
 	{
@@ -197,7 +206,9 @@ find_function(Subject *subject, const char *name, const Oid *types, int ntypes)
 		if (found == FUNCDETAIL_NOTFOUND || found == FUNCDETAIL_COERCION)
 			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
 							errmsg("function %s(%s) does not exist", NameListToString(names),
-								   type_list(types, ntypes))));
+								   type_list(types, ntypes)),
+							list_length(names) == 1 ? errhint(HINT_OF_NAMES)
+													: errhint("%s", subject->arguments)));
 	}
 	kind = get_func_prokind(result);
 	if (kind != PROKIND_FUNCTION)
@@ -252,7 +263,7 @@ find_columns(const KcfTableDef *def, Columns *columns)
 
 		if (column->kind == KCF_COLUMN_VALUE)
 			columns->value = i;
-		else if (column->kind == KCF_COLUMN_JSON)
+		else if (column->json_path != NULL)
 		{
 			columns->nmapped++;
 			columns->mapped = i;
@@ -358,7 +369,11 @@ find_shape(Subject *subject, KcfTableDef *def, KcfProduct *product, const Oid *t
 	char *name = get_func_result_name(product->function);
 	ListCell *lc;
 
+	if (get_func_result_type(product->function, &type, &desc) == TYPEFUNC_RECORD)
+		refuse_shape(def, product, "It returns record, whose columns are not known.",
+					 "Declare them: RETURNS TABLE (...), OUT arguments or a composite type.");
 	find_columns(def, &columns);
+	product->of_members = columns.nmapped > 0;
 	initStringInfo(&call);
 	appendStringInfoString(&call, "SELECT * FROM ");
 	append_call(&call, product->function);
@@ -456,13 +471,11 @@ resolve(KcfTableDef *def)
 	KcfProduct *product = palloc0(sizeof(KcfProduct));
 	Oid types[KCF_MAX_KEYS];
 	Subject subject;
-	int level;
 
 	for (int i = 0; i < def->key.nkeys; i++)
 		types[i] = TupleDescAttr(def->desc, def->key.keys[i].attnum - 1)->atttypid;
 
 	begin_subject(&subject, def, "compute");
-	level = kcf_product_settings_fix();
 	product->function = find_function(&subject, def->options->compute, types, def->key.nkeys);
 	kcf_catalog_watch_row(PROCOID, product->function);
 	product->function_name = format_procedure_qualified(product->function);
@@ -471,10 +484,36 @@ resolve(KcfTableDef *def)
 	if (def->options->augment != NULL)
 	{
 		subject.option = "augment";
+		subject.arguments =
+			"Its arguments are the key columns, the old value and the hints, both jsonb.";
 		resolve_augment(&subject, def, product, types);
 	}
-	kcf_product_settings_restore(level);
 	end_subject(&subject);
+	return product;
+}
+
+static char *
+copy_string(MemoryContext mcxt, const char *string)
+{
+	return string != NULL ? MemoryContextStrdup(mcxt, string) : NULL;
+}
+
+static KcfProduct *
+copy_product(const KcfProduct *from, MemoryContext mcxt)
+{
+	KcfProduct *product = MemoryContextAlloc(mcxt, sizeof(KcfProduct));
+
+	*product = *from;
+	product->function_name = copy_string(mcxt, from->function_name);
+	product->call = copy_string(mcxt, from->call);
+	product->augment_name = copy_string(mcxt, from->augment_name);
+	product->augment_call = copy_string(mcxt, from->augment_call);
+	product->fields = MemoryContextAlloc(mcxt, sizeof(KcfProductField) * Max(from->nfields, 1));
+	for (int i = 0; i < from->nfields; i++)
+	{
+		product->fields[i] = from->fields[i];
+		product->fields[i].name = copy_string(mcxt, from->fields[i].name);
+	}
 	return product;
 }
 
@@ -483,10 +522,14 @@ kcf_catalog_product(KcfTableDef *def)
 {
 	if (def->product == NULL)
 	{
-		MemoryContext old = MemoryContextSwitchTo(def->mcxt);
+		/* the analysis leaves much behind, and an error must not leave it with the definition */
+		MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "kafka_cache product",
+													  ALLOCSET_DEFAULT_SIZES);
+		MemoryContext old = MemoryContextSwitchTo(scratch);
 
-		def->product = resolve(def);
+		def->product = copy_product(resolve(def), def->mcxt);
 		MemoryContextSwitchTo(old);
+		MemoryContextDelete(scratch);
 	}
 	return def->product;
 }
@@ -544,7 +587,6 @@ kcf_catalog_check_product(KcfTableDef *def)
 {
 	KcfProduct *product = kcf_catalog_product(def);
 	Subject subject;
-	int level;
 
 	begin_subject(&subject, def, "compute");
 	check_execute(product->function, def->owner);
@@ -556,9 +598,7 @@ kcf_catalog_check_product(KcfTableDef *def)
 	if (def->options->domain != NULL)
 	{
 		subject.option = "domain";
-		level = kcf_product_settings_fix();
 		check_domain(&subject, def);
-		kcf_product_settings_restore(level);
 	}
 	end_subject(&subject);
 }

@@ -37,6 +37,7 @@ typedef struct KcfProduct
 	char *function_name; /* with its schema and its arguments' types, for messages */
 	KcfProductShape shape;
 	bool bare;       /* a set of values without a name: no objects around them */
+	bool of_members; /* columns are members of the document: it is an object, or null */
 	bool reads_only; /* the function is STABLE or IMMUTABLE */
 	int nfields;
 	KcfProductField *fields;

@@ -10,13 +10,19 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "mb/pg_wchar.h"
 #include "options.h"
+#include "product_compute.h"
+#include "product_key.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(kafka_cache_option_table);
 PG_FUNCTION_INFO_V1(kafka_cache_property_table);
 PG_FUNCTION_INFO_V1(kafka_cache_server_properties);
 PG_FUNCTION_INFO_V1(kafka_cache_definition);
+PG_FUNCTION_INFO_V1(kafka_cache_product);
+PG_FUNCTION_INFO_V1(kafka_cache_compute);
+PG_FUNCTION_INFO_V1(kafka_cache_augment);
 
 static void
 put_text(Datum *value, bool *isnull, const char *text)
@@ -138,4 +144,66 @@ kafka_cache_definition(PG_FUNCTION_ARGS)
 	values[4] = Int64GetDatum((int64) def->client_fingerprint);
 	values[5] = Int64GetDatum((int64) kcf_catalog_changes());
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+/* (relation regclass) -> (shape text, fields text, call text, augment text): what the table's function is to it. */
+Datum
+kafka_cache_product(PG_FUNCTION_ARGS)
+{
+	static const char *const shapes[] = { "set", "row", "scalar" };
+	KcfTableDef *def = kcf_catalog_cached(PG_GETARG_OID(0));
+	const KcfProduct *product = kcf_catalog_product(def);
+	TupleDesc desc;
+	StringInfoData fields;
+	Datum values[4];
+	bool nulls[4] = { false };
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	initStringInfo(&fields);
+	for (int i = 0; i < product->nfields; i++)
+		appendStringInfo(&fields, "%s%s:%s", i ? " " : "", product->fields[i].name,
+						 product->fields[i].column > 0 ? "column" : "document");
+	put_text(&values[0], &nulls[0],
+			 psprintf("%s%s%s", product->bare ? "bare " : "", shapes[product->shape],
+					  product->reads_only ? "" : ", volatile"));
+	put_text(&values[1], &nulls[1], fields.data);
+	put_text(&values[2], &nulls[2], product->call);
+	put_text(&values[3], &nulls[3], product->augment_call);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+static text *
+text_of(const KcfSlice *document)
+{
+	char *server = pg_any_to_server(document->data, (int) document->len, PG_UTF8);
+
+	return cstring_to_text_with_len(server, server == document->data ? (int) document->len
+																	 : (int) strlen(server));
+}
+
+/* (relation regclass, key text[]) -> text: the document that would be put. */
+Datum
+kafka_cache_compute(PG_FUNCTION_ARGS)
+{
+	KcfTableDef *def = kcf_catalog_cached(PG_GETARG_OID(0));
+	Datum key[KCF_MAX_KEYS];
+	KcfSlice document;
+
+	kcf_product_key_read(def, PG_GETARG_ARRAYTYPE_P(1), key);
+	document = kcf_product_compute(def, key);
+	PG_RETURN_TEXT_P(text_of(&document));
+}
+
+/* (relation regclass, key text[], old jsonb, hints jsonb) -> text */
+Datum
+kafka_cache_augment(PG_FUNCTION_ARGS)
+{
+	KcfTableDef *def = kcf_catalog_cached(PG_GETARG_OID(0));
+	Datum key[KCF_MAX_KEYS];
+	KcfSlice document;
+
+	kcf_product_key_read(def, PG_GETARG_ARRAYTYPE_P(1), key);
+	document = kcf_product_augment(def, key, PG_GETARG_DATUM(2), PG_GETARG_DATUM(3));
+	PG_RETURN_TEXT_P(text_of(&document));
 }

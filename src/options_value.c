@@ -131,12 +131,18 @@ parse_interval(const char *value, int64 *result)
 	int nfields;
 	int kind;
 	struct pg_itm_in itm = { 0 };
+	int error;
 	int64 micros;
 
-	if (ParseDateTime(value, buffer, sizeof(buffer), fields, kinds, MAXDATEFIELDS, &nfields) != 0)
-		return false;
-	if (DecodeInterval(fields, kinds, nfields, INTERVAL_FULL_RANGE, &kind, &itm) != 0 ||
-		kind != DTK_DELTA || itm.tm_year != 0 || itm.tm_mon != 0)
+	error = ParseDateTime(value, buffer, sizeof(buffer), fields, kinds, MAXDATEFIELDS, &nfields);
+	if (error == 0)
+		error = DecodeInterval(fields, kinds, nfields, INTERVAL_FULL_RANGE, &kind, &itm);
+	if (error == DTERR_BAD_FORMAT && strlen(value) < sizeof(buffer))
+	{
+		strlcpy(buffer, value, sizeof(buffer));
+		error = DecodeISO8601Interval(buffer, &kind, &itm);
+	}
+	if (error != 0 || kind != DTK_DELTA || itm.tm_year != 0 || itm.tm_mon != 0)
 		return false;
 	if (pg_mul_s64_overflow(itm.tm_mday, USECS_PER_DAY, &micros) ||
 		pg_add_s64_overflow(micros, itm.tm_usec, &micros))

@@ -14,6 +14,7 @@
 #include "codec_write.h"
 #include "rowmap.h"
 #include "rowmap_write.h"
+#include "snapshot.h"
 
 #include "access/sysattr.h"
 #include "access/xact.h"
@@ -331,14 +332,11 @@ plan_of(SPIPlanPtr *kept, const char *query, int nparams, Oid *types)
 static void
 execute(SPIPlanPtr plan, Datum *values, bool reads_only)
 {
-	int result;
+	/* While there are parallel workers nobody may take another one than theirs. */
+	Snapshot snapshot = IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot();
+	int result =
+		SPI_execute_snapshot(plan, values, NULL, snapshot, InvalidSnapshot, reads_only, true, 0);
 
-	/*
-	 * One that writes takes its own snapshots, as it does everywhere. What it sees of its own transaction, the others
-	 * see too when they are asked.
-	 */
-	result = SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(), InvalidSnapshot,
-								  reads_only, true, 0);
 	if (result != SPI_OK_SELECT)
 		elog(ERROR, "computation failed: %s", SPI_result_code_string(result));
 }
@@ -421,6 +419,7 @@ run_as_owner(KcfTableDef *def, KcfProduct *product, const Datum *key, bool augme
 	Oid user;
 	int security;
 	int level;
+	bool afresh;
 
 	if (augmenting)
 		frame.function = product->augment_name;
@@ -435,6 +434,7 @@ run_as_owner(KcfTableDef *def, KcfProduct *product, const Datum *key, bool augme
 	SetUserIdAndSecContext(def->owner, security | SECURITY_RESTRICTED_OPERATION);
 	level = kcf_product_settings_fix();
 	innermost = &frame;
+	afresh = kcf_snapshot_set_afresh(true);
 	PG_TRY();
 	{
 		if (augmenting)
@@ -445,23 +445,17 @@ run_as_owner(KcfTableDef *def, KcfProduct *product, const Datum *key, bool augme
 	PG_FINALLY();
 	{
 		innermost = frame.outer;
+		(void) kcf_snapshot_set_afresh(afresh);
 	}
 	PG_END_TRY();
 	kcf_product_settings_restore(level);
 	SetUserIdAndSecContext(user, security);
 
-	if (product->shape != KCF_SHAPE_SET && def->columns != NULL && buf.data[0] != '{' &&
+	if (product->of_members && buf.data[0] != '{' &&
 		!kcf_document_is_null(&(KcfSlice){ buf.data, buf.len }))
-	{
-		for (int i = 0; i < def->desc->natts; i++)
-		{
-			if (def->columns[i].kind == KCF_COLUMN_JSON)
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("the document is not a JSON object"),
-						 errdetail("Columns of foreign table %s are members of it.", def->name)));
-		}
-	}
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the document is not a JSON object"),
+						errdetail("Columns of foreign table %s are members of it.", def->name)));
 	error_context_stack = context.previous;
 	return (KcfSlice){ buf.data, buf.len };
 }

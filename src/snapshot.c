@@ -437,7 +437,7 @@ KcfSnapshot *
 kcf_snapshot_acquire_for(EState *estate, Oid relid)
 {
 	KcfScope scope = { .estate = estate, .relid = relid };
-	bool fixed = IsolationUsesXactSnapshot();
+	bool fixed = kcf_executor_uses_fixed();
 	Snapshot key = estate->es_snapshot;
 	State *state = find_state(key, fixed);
 
@@ -624,7 +624,7 @@ KcfSnapshot *
 kcf_states_show(const QueryDesc *query, bool take, bool *shown)
 {
 	static const KcfSeq nothing[KCF_MAX_CLOCKS] = { 0 };
-	bool fixed = IsolationUsesXactSnapshot();
+	bool fixed = kcf_executor_uses_fixed();
 	State *state = find_state(query->estate->es_snapshot, fixed);
 	KcfSnapshot *ref = NULL;
 

@@ -35,6 +35,11 @@ extern KcfSnapshot *kcf_snapshot_acquire(EState *estate);
 extern KcfSnapshot *kcf_snapshot_acquire_for(EState *estate, Oid relid);
 /* The same outside of a statement, for one table; never shared. */
 extern KcfSnapshot *kcf_snapshot_acquire_relation(Oid relid);
+/*
+ * While this is set, statements get states of their own also in a transaction with a fixed snapshot: what they compute
+ * is for everybody. Who sets it gets what it was, and sets it back, also where an error comes.
+ */
+extern bool kcf_snapshot_set_afresh(bool afresh);
 extern void kcf_snapshot_release(KcfSnapshot *snapshot);
 /*
  * The present state, whatever can be read in it, for longer than a transaction: for who compares it with a later one.

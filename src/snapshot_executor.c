@@ -26,6 +26,8 @@ static Run *runs = NULL;           /* the innermost */
 static bool shown = false;         /* a parallel statement's vector is shown to its workers */
 static Snapshot worker_key = NULL; /* parallel worker: the snapshot of the leader's statement */
 
+static bool afresh = false; /* a state of the transaction does not count */
+
 static ExecutorRun_hook_type prev_ExecutorRun = NULL;
 static ExecutorFinish_hook_type prev_ExecutorFinish = NULL;
 static ExecutorEnd_hook_type prev_ExecutorEnd = NULL;
@@ -42,6 +44,21 @@ kcf_executor_uses(Snapshot snapshot)
 }
 
 bool
+kcf_snapshot_set_afresh(bool to)
+{
+	bool was = afresh;
+
+	afresh = to;
+	return was;
+}
+
+bool
+kcf_executor_uses_fixed(void)
+{
+	return IsolationUsesXactSnapshot() && !afresh;
+}
+
+bool
 kcf_executor_is_leaders(Snapshot snapshot)
 {
 	/* Outside of any executor it is being started. */
@@ -53,7 +70,7 @@ kcf_executor_reset(void)
 {
 	depth = 0;
 	runs = NULL;
-	shown = false;
+	shown = afresh = false;
 }
 
 void
