@@ -115,8 +115,10 @@ OBJS = \
 	src/snapshot_wait.o \
 	src/status.o \
 	src/status_changes.o \
+	src/status_fetch.o \
 	src/status_position.o \
 	src/status_refresh.o \
+	src/status_set.o \
 	src/status_wait.o \
 	src/status_workers.o \
 	src/store.o \

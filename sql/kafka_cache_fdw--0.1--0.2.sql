@@ -45,6 +45,38 @@ CREATE FUNCTION kafka_cache.wait_for_change(relation pg_catalog.regclass, since 
 	LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'kafka_cache_wait_for_change';
 COMMENT ON FUNCTION kafka_cache.wait_for_change(pg_catalog.regclass, pg_catalog.jsonb, pg_catalog.interval) IS 'wait for a record after a position; the position then, NULL when the time is over';
 
+-- Data products: what can be done with a key in one call. Nothing here is parallel safe, since a function of a user may run.
+CREATE FUNCTION kafka_cache.fetch(relation pg_catalog.regclass, VARIADIC key pg_catalog.text[],
+	OUT value pg_catalog.jsonb,
+	OUT "offset" pg_catalog.int8,
+	OUT computed_at pg_catalog.timestamptz,
+	OUT stale pg_catalog.bool)
+	RETURNS SETOF pg_catalog.record
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 1000 ROWS 1 AS 'MODULE_PATHNAME', 'kafka_cache_fetch';
+COMMENT ON FUNCTION kafka_cache.fetch(pg_catalog.regclass, pg_catalog.text[]) IS 'a data product''s value, version and age by key; computed where it is missing, NULL where there is nothing';
+
+CREATE FUNCTION kafka_cache.fetch_many(relation pg_catalog.regclass, keys pg_catalog.text[],
+	OUT key pg_catalog.text,
+	OUT value pg_catalog.jsonb,
+	OUT "offset" pg_catalog.int8,
+	OUT computed_at pg_catalog.timestamptz,
+	OUT stale pg_catalog.bool,
+	OUT sqlstate pg_catalog.text,
+	OUT message pg_catalog.text)
+	RETURNS SETOF pg_catalog.record
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 1000 ROWS 100 AS 'MODULE_PATHNAME', 'kafka_cache_fetch_many';
+COMMENT ON FUNCTION kafka_cache.fetch_many(pg_catalog.regclass, pg_catalog.text[]) IS 'a data product''s values by keys of one column; for each key a value or an error';
+
+CREATE FUNCTION kafka_cache.set(relation pg_catalog.regclass, key pg_catalog.text[], value pg_catalog.jsonb, expect_offset pg_catalog.int8 DEFAULT NULL)
+	RETURNS pg_catalog.int8
+	LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000 AS 'MODULE_PATHNAME', 'kafka_cache_set';
+COMMENT ON FUNCTION kafka_cache.set(pg_catalog.regclass, pg_catalog.text[], pg_catalog.jsonb, pg_catalog.int8) IS 'put a data product''s value by hand, at once; its offset; 40001 where the present record is not the expected one';
+
+CREATE FUNCTION kafka_cache.purge(relation pg_catalog.regclass, key pg_catalog.text[], expect_offset pg_catalog.int8 DEFAULT NULL)
+	RETURNS pg_catalog.bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000 AS 'MODULE_PATHNAME', 'kafka_cache_purge';
+COMMENT ON FUNCTION kafka_cache.purge(pg_catalog.regclass, pg_catalog.text[], pg_catalog.int8) IS 'forget a data product''s value, at once; was there one? 40001 where the present record is not the expected one';
+
 -- What makes a product anew: rules, and what ordinary tables' triggers ask for.
 
 CREATE TABLE kafka_cache.refresh_rules (

@@ -8,6 +8,7 @@
 
 #include "product_key.h"
 
+#include "catalog_product.h"
 #include "compat.h"
 #include "rowmap.h"
 #include "rowmap_keytext.h"
@@ -19,6 +20,18 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+
+KcfTableDef *
+kcf_product_def(Oid relid)
+{
+	KcfTableDef *def = kcf_catalog_cached(relid);
+
+	if (!kcf_is_product(def))
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("cached table \"%s\" is not a data product", get_rel_name(relid)),
+						errdetail("It has no option \"compute\".")));
+	return def;
+}
 
 static const char *
 column_name(const KcfTableDef *def, int i)
@@ -76,10 +89,15 @@ kcf_product_key_read(const KcfTableDef *def, ArrayType *parts, Datum *key)
 }
 
 void
-kcf_product_key_read_one(const KcfTableDef *def, const char *part, Datum *key)
+kcf_product_key_check_one(const KcfTableDef *def)
 {
 	if (def->key.nkeys != 1)
 		report_number(def, 1);
+}
+
+void
+kcf_product_key_read_one(const KcfTableDef *def, const char *part, Datum *key)
+{
 	key[0] = read_part(def, 0, part);
 }
 

@@ -6,7 +6,7 @@
  * Process:  backends and refreshers.
  * Locks:    none.
  * Memory:   CurrentMemoryContext.
- * Errors:   22023 another number of parts than there are key columns, 22004 a part that is NULL, and what the types'
+ * Errors:   42809 the table is no data product, 22023 another number of parts than there are key columns, 22004 a part that is NULL, and what the types'
  *           input functions raise.
  * Waits:    never.
  */
@@ -18,9 +18,12 @@
 
 #include "utils/array.h"
 
+/* The table's definition; 42809: it is no data product. */
+extern KcfTableDef *kcf_product_def(Oid relid);
 /* key: room for KCF_MAX_KEYS. */
 extern void kcf_product_key_read(const KcfTableDef *def, ArrayType *parts, Datum *key);
-/* Of a key of one column; NULL: the part is NULL. */
+/* Where a key is one part: the table must have one key column only. NULL: the part is NULL. */
+extern void kcf_product_key_check_one(const KcfTableDef *def);
 extern void kcf_product_key_read_one(const KcfTableDef *def, const char *part, Datum *key);
 
 /* The bytes of the key of a record, as we write them. */

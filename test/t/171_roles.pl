@@ -14,7 +14,7 @@ use Test::More;
 my $kafka = KafkaCache::Mock->new;
 my $node = KafkaCache::Cluster->new('main', conf => { 'kafka_cache.wait_timeout' => '1s' });
 $node->start;
-$kafka->topic($_, 1) foreach qw(orders others);
+$kafka->topic($_, 1) foreach qw(orders others computed);
 $kafka->produce('orders', 0, 'key', '{"value": "value"}');
 $kafka->produce('orders', 0, 'bad', '{');
 $kafka->produce('others', 0, 'key', '{"value": "value"}');
@@ -56,6 +56,13 @@ $node->safe_psql('postgres', qq{
 	GRANT SELECT (value) ON shop.orders, shop.missing TO column_reader;
 	GRANT SELECT (key) ON shop.orders, shop.missing TO key_reader;
 	GRANT INSERT ON shop.orders, shop.missing TO writer;
+	CREATE FUNCTION shop.compute(key text) RETURNS jsonb LANGUAGE sql STABLE AS \$\$ SELECT to_jsonb(key) \$\$;
+	CREATE FOREIGN TABLE shop.computed (key text OPTIONS (key 'true') NOT NULL, value jsonb OPTIONS (value 'true')) SERVER kafka
+		OPTIONS (topic 'computed', compute 'shop.compute');
+	GRANT SELECT ON shop.computed TO reader;
+	GRANT SELECT (value) ON shop.computed TO column_reader;
+	GRANT SELECT (key) ON shop.computed TO key_reader;
+	GRANT INSERT, DELETE ON shop.computed TO writer;
 	RESET ROLE;
 	CREATE FOREIGN TABLE shop.others ($columns) SERVER kafka OPTIONS (topic 'others');
 	CREATE TABLE shop.ordinary (id int);
@@ -77,7 +84,7 @@ $node->safe_psql('postgres', qq{
 	EXCEPTION WHEN OTHERS THEN
 		RETURN CASE SQLSTATE WHEN 'KC000' THEN 'ok' ELSE SQLSTATE END;
 	END\$\$});
-ok($node->catch_up('postgres', "shop.$_", $kafka, $_), "$_ is loaded") foreach qw(orders others);
+ok($node->catch_up('postgres', "shop.$_", $kafka, $_), "$_ is loaded") foreach qw(orders others computed);
 ok($node->wait_for('postgres', "SELECT message ~ 'localhost:1' FROM kafka_cache.tables WHERE relation = 'shop.missing'::regclass"), 'a table has something to say');
 
 # --- what is expected ---------------------------------------------------------------------------------------
@@ -110,6 +117,21 @@ my %keys = (
 my %owned = (
 	'shop.orders'   => only('42501', 'ok', @owners),
 	'shop.others'   => only('42501', 'ok', qw(superuser)),
+	'shop.ordinary' => only('42501', '42809', 'superuser'),
+	'1'             => only('42P01', '42P01'));
+
+# Of those on a data product.
+my @whole = qw(superuser owner member reader all_reader);
+my %product = (
+	'shop.computed' => only('42501', 'ok', @whole),
+	'shop.orders'   => only('42501', '42809', @whole),
+	'shop.others'   => only('42501', '42809', qw(superuser all_reader)),
+	'shop.ordinary' => only('42809', '42809'),
+	'1'             => only('42P01', '42P01'));
+my %product_written = (
+	'shop.computed' => only('42501', 'ok', @owners, 'writer'),
+	'shop.orders'   => only('42501', '42809', @owners),
+	'shop.others'   => only('42501', '42809', 'superuser'),
 	'shop.ordinary' => only('42501', '42809', 'superuser'),
 	'1'             => only('42P01', '42P01'));
 
@@ -153,7 +175,11 @@ my %functions = (
 			'shop.ordinary' => only('42809', '42809'),
 			'1'             => only('42P01', '42P01') }, "SELECT kafka_cache.refresh(%s, 'key')" ],
 	'get_refresh_queue()'                    => [ [ 'SELECT count(*) FROM kafka_cache.get_refresh_queue()', only('ok 0', 'ok 0') ] ],
-	'reload(regclass)'                       => [ \%owned, 'SELECT kafka_cache.reload(%s)' ]);
+	'reload(regclass)'                       => [ \%owned, 'SELECT kafka_cache.reload(%s)' ],
+	'"fetch"(regclass,text[])'               => [ \%product, q{SELECT value FROM kafka_cache.fetch(%s, 'key')} ],
+	'fetch_many(regclass,text[])'            => [ \%product, q{SELECT value FROM kafka_cache.fetch_many(%s, '{key}')} ],
+	'set(regclass,text[],jsonb,bigint)'      => [ { %product_written, 'shop.orders' => only('42501', '42809', @owners, 'writer') }, q{SELECT kafka_cache.set(%s, '{key}', '"set"')} ],
+	'purge(regclass,text[],bigint)'          => [ \%product_written, q{SELECT kafka_cache.purge(%s, '{other}')} ]);
 
 my %views = (
 	tables     => [ views_rows('tables', 'relation::text', 'message') ],
