@@ -106,6 +106,11 @@ OBJS = \
 	src/rowmap_splice.o \
 	src/rowmap_write.o \
 	src/rules.o \
+	src/rules_define.o \
+	src/rules_drop.o \
+	src/rules_keys.o \
+	src/rules_list.o \
+	src/rules_trigger.o \
 	src/sendq.o \
 	src/sendq_outcome.o \
 	src/sendq_producer.o \

@@ -29,6 +29,7 @@
 #include "src/proc_launcher.h"
 #include "src/refreshq.h"
 #include "src/registry.h"
+#include "src/rules.h"
 #include "src/sendq.h"
 #include "src/shmem.h"
 #include "src/snapshot.h"
@@ -87,6 +88,7 @@ _PG_init(void)
 	kcf_fdw_plan_init();
 	kcf_fdw_product_init();
 	kcf_fdw_modify_init();
+	kcf_rules_init();
 }
 
 /* CREATE FOREIGN DATA WRAPPER … HANDLER: callbacks in the order of the server's documentation. */

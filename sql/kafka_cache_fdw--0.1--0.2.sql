@@ -150,3 +150,30 @@ COMMENT ON COLUMN kafka_cache.refresh_queue.attempts IS 'how often it has failed
 COMMENT ON COLUMN kafka_cache.refresh_queue.not_before IS 'after a failure: when it is tried again';
 COMMENT ON COLUMN kafka_cache.refresh_queue.message IS 'why it failed; for the owner and pg_monitor';
 GRANT SELECT ON kafka_cache.refresh_queue TO PUBLIC;
+
+CREATE FUNCTION kafka_cache.rules_changed()
+	RETURNS pg_catalog.trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'kafka_cache_rules_changed';
+COMMENT ON FUNCTION kafka_cache.rules_changed() IS 'trigger of kafka_cache.refresh_rules: who works them off is told';
+CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON kafka_cache.refresh_rules
+	FOR EACH STATEMENT EXECUTE FUNCTION kafka_cache.rules_changed();
+
+CREATE FUNCTION kafka_cache.log_changes()
+	RETURNS pg_catalog.trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'kafka_cache_log_changes';
+COMMENT ON FUNCTION kafka_cache.log_changes() IS 'trigger of ordinary tables on whose changes products are refreshed; made by refresh_on()';
+
+CREATE FUNCTION kafka_cache.refresh_on(product pg_catalog.regclass, source pg_catalog.regclass, keys pg_catalog.regprocedure)
+	RETURNS pg_catalog.void
+	LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'kafka_cache_refresh_on';
+COMMENT ON FUNCTION kafka_cache.refresh_on(pg_catalog.regclass, pg_catalog.regclass, pg_catalog.regprocedure) IS 'refresh a product when a table changes; keys tells which keys, from an old and a new row';
+
+CREATE FUNCTION kafka_cache.refresh_on(product pg_catalog.regclass, source pg_catalog.regclass, keys pg_catalog.text)
+	RETURNS pg_catalog.void
+	LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'kafka_cache_refresh_on_named';
+COMMENT ON FUNCTION kafka_cache.refresh_on(pg_catalog.regclass, pg_catalog.regclass, pg_catalog.text) IS 'the same with the function''s name, as it may be called';
+
+CREATE FUNCTION kafka_cache.refresh_off(product pg_catalog.regclass, source pg_catalog.regclass)
+	RETURNS pg_catalog.void
+	LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'kafka_cache_refresh_off';
+COMMENT ON FUNCTION kafka_cache.refresh_off(pg_catalog.regclass, pg_catalog.regclass) IS 'end what refresh_on() began';

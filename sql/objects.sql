@@ -34,7 +34,7 @@ ORDER BY relname COLLATE "C", attnum;
 SELECT p.oid::regprocedure AS function, pg_get_function_result(p.oid) AS result, provolatile, proisstrict, proparallel
 FROM pg_proc p
 WHERE pronamespace = 'kafka_cache'::regnamespace AND proname NOT LIKE 'get\_%'
-ORDER BY proname COLLATE "C";
+ORDER BY proname COLLATE "C", p.oid::regprocedure::text COLLATE "C";
 SELECT p.oid::regprocedure FROM pg_proc p WHERE pronamespace = 'kafka_cache'::regnamespace AND prosecdef;
 SELECT p.oid::regprocedure, pg_get_function_arguments(p.oid)
 FROM pg_proc p

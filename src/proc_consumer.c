@@ -160,7 +160,13 @@ publish(bool applied)
 	any_settled = false;
 	for_each_feed(settle);
 	if (any_settled || applied)
+	{
+		pg_atomic_uint32 *watched = &kcf_database(kcf_consumer.database)->publish_watched;
+
 		kcf_wait_broadcast(kcf_consumer.database);
+		if (unlikely(pg_atomic_read_u32(watched) != 0) && pg_atomic_exchange_u32(watched, 0) != 0)
+			kcf_refreshers_want(kcf_consumer.database, 1);
+	}
 }
 
 /* Housekeeping of one feed's store, and what depends on its being done. */

@@ -10,6 +10,7 @@
 #include "registry.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -325,6 +326,25 @@ kcf_consumer_drop_leftovers(void)
 	}
 }
 
+/* Products may have rules and intervals, which it reads again now. */
+static void
+call_coordinator(void)
+{
+	ListCell *lc;
+
+	foreach (lc, kcf_consumer.tables)
+	{
+		const KcfTableDef *def = ((KcfConsumerTable *) lfirst(lc))->def;
+
+		if (def && def->options->compute && !RecoveryInProgress())
+		{
+			pg_atomic_fetch_add_u32(&kcf_database(kcf_consumer.database)->rules_news, 1);
+			kcf_refreshers_want(kcf_consumer.database, 1);
+			break;
+		}
+	}
+}
+
 void
 kcf_consumer_read_catalogs(void)
 {
@@ -358,4 +378,5 @@ kcf_consumer_read_catalogs(void)
 		proc_exit(0);
 	kcf_consumer_define_groups();
 	kcf_consumer_say();
+	call_coordinator();
 }

@@ -132,6 +132,7 @@ static Outcome
 refresh_it(const KcfRefreshClaim *claim)
 {
 	KcfTableDef *def;
+	char *seen = NULL;
 	Datum key[KCF_MAX_KEYS];
 
 	stage = DEFINING;
@@ -143,9 +144,11 @@ refresh_it(const KcfRefreshClaim *claim)
 	if (!kcf_product_key_decode(def, claim->key, key))
 		return NO_KEY;
 	stage = COMPUTING;
-	(void) kcf_product_refresh(def, key, as_good(def, claim));
 	if (claim->logged != 0)
-		kcf_refresh_log_settle(claim->relid, claim->key, claim->logged);
+		seen = kcf_refresh_log_seen();
+	(void) kcf_product_refresh(def, key, as_good(def, claim));
+	if (seen)
+		kcf_refresh_log_settle(claim->relid, claim->key, claim->logged, seen);
 	return REFRESHED;
 }
 

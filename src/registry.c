@@ -82,6 +82,8 @@ kcf_registry_shmem_init(void)
 
 			pg_atomic_init_u32(&db->producer_wanted, 0);
 			pg_atomic_init_u32(&db->refreshers_wanted, 0);
+			pg_atomic_init_u32(&db->rules_news, 0);
+			pg_atomic_init_u32(&db->publish_watched, 0);
 			pg_atomic_init_u32(&db->ddl, 0);
 			pg_atomic_init_u32(&db->waiters, 0);
 			for (int clock = 0; clock < KCF_MAX_CLOCKS; clock++)

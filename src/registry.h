@@ -271,6 +271,9 @@ typedef struct KcfDatabase
 	pg_atomic_uint32 producer_wanted; /* backends set it, the producer clears it before it leaves */
 	/* How many refreshers there should be; backends raise it, refreshers that have nothing to do lower it */
 	pg_atomic_uint32 refreshers_wanted;
+	pg_atomic_uint32 rules_news; /* counted up at commit of what the coordinator has to look at */
+	pg_atomic_uint32
+		publish_watched;  /* the coordinator sets it, the next to publish takes it and wakes */
 	pg_atomic_uint32 ddl; /* counted up at commit of DDL that may concern us */
 	ConditionVariable
 		changed; /* broadcast when a table's state or, with waiters, its position changed */

@@ -18,4 +18,7 @@
  */
 extern long kcf_rules_turn(bool *stay);
 
+/* Hooks; from _PG_init. */
+extern void kcf_rules_init(void);
+
 #endif /* KCF_RULES_H */

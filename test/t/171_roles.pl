@@ -150,6 +150,13 @@ sub rows
 
 sub views_rows { my ($from, @more) = @_; return rows("SELECT (count(*) > 0)::text FROM kafka_cache.$from WHERE %s", @more); }
 
+# Of rules for a product: none of these is one.
+my %product_owned = (
+	'shop.orders'   => only('42501', '42809', @owners),
+	'shop.others'   => only('42501', '42809', qw(superuser)),
+	'shop.ordinary' => only('42501', '42809', 'superuser'),
+	'1'             => only('42P01', '42P01'));
+
 my %functions = (
 	'kafka_cache_fdw_handler()'              => [ [ 'SELECT kafka_cache.kafka_cache_fdw_handler() IS NULL', \%everybody ] ],
 	'kafka_cache_fdw_validator(text[],oid)'  => [ [ "SELECT kafka_cache.kafka_cache_fdw_validator('{brokers=localhost}', 'pg_foreign_server'::regclass)", \%everybody ] ],
@@ -179,7 +186,12 @@ my %functions = (
 	'"fetch"(regclass,text[])'               => [ \%product, q{SELECT value FROM kafka_cache.fetch(%s, 'key')} ],
 	'fetch_many(regclass,text[])'            => [ \%product, q{SELECT value FROM kafka_cache.fetch_many(%s, '{key}')} ],
 	'set(regclass,text[],jsonb,bigint)'      => [ { %product_written, 'shop.orders' => only('42501', '42809', @owners, 'writer') }, q{SELECT kafka_cache.set(%s, '{key}', '"set"')} ],
-	'purge(regclass,text[],bigint)'          => [ \%product_written, q{SELECT kafka_cache.purge(%s, '{other}')} ]);
+	'purge(regclass,text[],bigint)'          => [ \%product_written, q{SELECT kafka_cache.purge(%s, '{other}')} ],
+	'refresh_on(regclass,regclass,regprocedure)' => [ \%product_owned, q{SELECT kafka_cache.refresh_on(%s, %s, 'now()'::regprocedure)} ],
+	'refresh_on(regclass,regclass,text)'     => [ \%product_owned, q{SELECT kafka_cache.refresh_on(%s, %s, 'now')} ],
+	'refresh_off(regclass,regclass)'         => [ \%product_owned, 'SELECT kafka_cache.refresh_off(%s, %s)' ],
+	'rules_changed()'                        => [ [ 'SELECT kafka_cache.rules_changed()', only('39P01', '39P01') ] ],
+	'log_changes()'                          => [ [ 'SELECT kafka_cache.log_changes()', only('39P01', '39P01') ] ]);
 
 my %views = (
 	tables     => [ views_rows('tables', 'relation::text', 'message') ],
@@ -190,7 +202,13 @@ my %views = (
 		[ "SELECT (count(message) > 0)::text FROM kafka_cache.errors WHERE relation::text = 'shop.others'", only('ok false', 'ok true', qw(superuser monitor)) ] ],
 	metrics => [ views_rows('metrics', "labels->>'relation'") ],
 	refresh_queue => $functions{'get_refresh_queue()'},
+	refresh_rules => [ [ 'SELECT count(*) FROM kafka_cache.refresh_rules', only('ok 0', 'ok 0') ] ],
+	(map { $_ => [ [ "SELECT count(*) FROM kafka_cache.$_", only('42501', 'ok 0', qw(superuser all_reader)) ] ] } qw(refresh_positions refresh_log)),
+	refresh_log_id_seq => [ [ 'SELECT is_called::text FROM kafka_cache.refresh_log_id_seq', only('42501', 'ok false', qw(superuser all_reader)) ] ],
 	workers => $functions{'get_workers()'});
+
+# What only the extension itself reads.
+my %private = map { $_ => 1 } qw(refresh_positions refresh_log refresh_log_id_seq);
 
 # Who may change a setting for the own session.
 my %settings = (
@@ -257,7 +275,7 @@ foreach my $relation (list("SELECT relname FROM pg_class WHERE relnamespace = 'k
 {
 	ok($views{$relation}, "relation $relation has an entry") or next;
 	push @tests, [ 'answer', @$_ ] foreach queries($views{$relation});
-	push @tests, [ 'answer', "SELECT has_table_privilege('kafka_cache.$relation', 'SELECT')::text", only('ok true', 'ok true') ];
+	push @tests, [ 'answer', "SELECT has_table_privilege('kafka_cache.$relation', 'SELECT')::text", $private{$relation} ? only('ok false', 'ok true', qw(superuser all_reader)) : only('ok true', 'ok true') ];
 	push @tests, [ 'answer', "SELECT has_table_privilege('kafka_cache.$relation', '$_')::text", only('ok false', 'ok true', 'superuser') ]
 	  foreach 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER';
 }
