@@ -1,6 +1,6 @@
--- An API for many tenants over cached tables. Run as a superuser, with -v brokers=HOST:PORT; the topic "members" is
--- compacted and made before. A tenant is an organization, and the first part of every key: what a request can name is
--- what belongs to it.
+-- An API for many tenants over cached tables. Run as a superuser, with -v brokers=HOST:PORT; the topics "members"
+-- and "team" are compacted and made before. A tenant is an organization, and the first part of every key: what a request
+-- can name is what belongs to it.
 
 CREATE EXTENSION IF NOT EXISTS kafka_cache_fdw;
 
@@ -33,6 +33,19 @@ CREATE FOREIGN TABLE app.members (
     _time      timestamptz OPTIONS (timestamp 'true')
 ) SERVER kafka OPTIONS (topic 'members', key_format 'json', readonly 'false', delivery 'immediate');
 
+-- Computed from them, and kept: a page about all members of an organization. One that is older
+-- than a second is computed anew behind its reader's back.
+CREATE FUNCTION app.team(org uuid) RETURNS jsonb LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT jsonb_build_object('members', count(*), 'names', coalesce(jsonb_agg(m.name ORDER BY m.name, m.id), '[]'))
+    FROM app.members m WHERE m.org = team.org;
+END;
+
+CREATE FOREIGN TABLE app.team (
+    org        uuid  OPTIONS (key 'true') NOT NULL,
+    page       jsonb OPTIONS (value 'true')
+) SERVER kafka OPTIONS (topic 'team', compute 'app.team', soft_ttl '1s');
+
 -- The tenant that the token speaks for. The server has checked it and says so for each request.
 CREATE FUNCTION app.tenant() RETURNS uuid LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -52,19 +65,23 @@ COMMENT ON VIEW api.members IS E'@primaryKey key\nThe members of the organizatio
 CREATE TYPE api.answer AS (value jsonb, "offset" bigint, computed_at timestamptz, stale boolean);
 COMMENT ON TYPE api.answer IS 'A value, its version, and how old it is.';
 
--- One value by its key. With "after", what update() returned, not before that can be seen.
+-- One value by its key, as far as the tenant does not give it: a member's id; nothing for the team. With "after", what
+-- update() returned, not before that can be seen.
 CREATE FUNCTION api.fetch(product text, key text[] DEFAULT '{}', after jsonb DEFAULT NULL) RETURNS api.answer
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     answer api.answer;
 BEGIN
-    IF after IS NOT NULL AND NOT kafka_cache.wait_for('app.members', after, '5 s') THEN
+    IF after IS NOT NULL AND NOT kafka_cache.wait_for('app.members', after, '10 s') THEN
         RAISE 'the write cannot be seen yet' USING ERRCODE = 'serialization_failure';
     END IF;
     CASE product
         WHEN 'member' THEN
             SELECT jsonb_build_object('name', name, 'email', email), _offset, _time, false INTO answer
             FROM app.members WHERE org = app.tenant() AND id = key[1]::uuid;
+        WHEN 'team' THEN
+            SELECT f.value, f."offset", f.computed_at, f.stale INTO answer
+            FROM kafka_cache.fetch('app.team', app.tenant()::text) f;
         ELSE
             RAISE 'there is no product "%"', product USING ERRCODE = 'invalid_parameter_value';
     END CASE;
