@@ -93,6 +93,7 @@ typedef struct Record
 	bool present;
 	bool tombstone;
 	bool error;
+	bool nothing; /* a tombstone that says so */
 	int64 offset;
 	int64 timestamp;
 	int64 value;
@@ -104,6 +105,7 @@ typedef struct State
 {
 	int64 value; /* NONE: nothing */
 	bool error;
+	bool nothing; /* ... which is known, unless tombstones are forgotten */
 } State;
 
 typedef struct Reader
@@ -130,6 +132,7 @@ static int ndirty;
 static Reader readers[MAX_READERS];
 static int64 next_offset[MAX_PARTITIONS];
 static int64 next_value;
+static bool may_forget; /* tombstones */
 
 static int nkeys;
 static int npartitions;
@@ -336,6 +339,7 @@ model_apply(int key, int partition, const Record *record)
 	after = winner(key);
 	newest[key].value = after->tombstone ? NONE : after->value;
 	newest[key].error = after->error && !after->tombstone;
+	newest[key].nothing = after->nothing;
 	if (!is_dirty[key])
 	{
 		is_dirty[key] = true;
@@ -521,7 +525,12 @@ check_find(KcfSeq seq, int key, const State *state, Reader *holder)
 {
 	Datum datum = key_datum(key);
 	KcfRow *row = kcf_store_find(store, &keytype, key_hash(key), &datum, seq);
+	KcfRow *any = kcf_store_find_any(store, &keytype, key_hash(key), &datum, seq);
 
+	if (state->nothing && (any != NULL || !may_forget))
+		CHECK(any != NULL && kcf_row_is_nothing(any), "key %d is not known to be nothing", key);
+	else
+		CHECK(any == row, "key %d is found by one alone", key);
 	if (state->value == NONE)
 		CHECK(row == NULL, "key %d is there at %lu", key, (unsigned long) seq);
 	else
@@ -685,6 +694,8 @@ store_apply(int key, int partition, const Record *record)
 		meta.raw_key.data = spellings[record->spelling];
 		meta.raw_key.len = strlen(meta.raw_key.data);
 	}
+	if (record->nothing)
+		meta.flags = KCF_ROW_NOTHING;
 	if (record->tombstone)
 		return kcf_store_delete(writer, published + 1, &meta, hash, &key_value);
 	meta.raw_value = raw_value(record->value, record->error);
@@ -763,6 +774,7 @@ one_record(bool forgetting)
 	head = winner(key) ? *winner(key) : (Record){ 0 };
 	record.value = head.present && stub_below(5) == 0 ? head.value : next_value++;
 	record.tombstone = what < 20;
+	record.nothing = what < 7;
 	record.error = what >= 97;
 	record.spelling = !forgetting && stub_below(10) == 0 ? 1 + stub_below(2) : 0;
 
@@ -863,6 +875,7 @@ run(const Phase *phase)
 	while ((store = kcf_store_create(&account)) == NULL)
 		CHECK(pg_atomic_read_u64(&account.bytes) == 0, "a store that was not made took memory");
 	writer = kcf_store_attach(store, &account, &keytype, NULL);
+	may_forget = phase->tombstones != 0;
 	kcf_store_set_loading(writer, phase->loading);
 	if (phase->tombstones)
 		kcf_store_set_tombstone_limit(writer, phase->tombstones);
