@@ -82,7 +82,7 @@ kafka_cache_rules_changed(PG_FUNCTION_ARGS)
 						errmsg("function was not called by the trigger manager")));
 	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
 	kcf_rules_tell_at_commit();
-	PG_RETURN_NULL();
+	return PointerGetDatum(NULL); /* a trigger never returns SQL NULL */
 }
 
 /* ---- the triggers -------------------------------------------------------------------------- */
@@ -354,5 +354,5 @@ kafka_cache_log_changes(PG_FUNCTION_ARGS)
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(cxt);
-	PG_RETURN_NULL();
+	return PointerGetDatum(NULL); /* a trigger never returns SQL NULL */
 }
