@@ -222,12 +222,16 @@ stay_clean(void)
 	clean.command = GetCurrentCommandId(false);
 }
 
-/* Of when is what is computed now? A fixed snapshot is as old as its transaction. */
+/*
+ * Of when is what is computed now? A function that only reads gets a snapshot of its own; one that writes has the
+ * transaction's, and a fixed one is as old as that.
+ */
 static int64
-moment_of_computing(void)
+moment_of_computing(const KcfProductKey *key)
 {
-	return kcf_product_millis(IsolationUsesXactSnapshot() ? GetCurrentTransactionStartTimestamp()
-														  : GetCurrentTimestamp());
+	bool old = IsolationUsesXactSnapshot() && !kcf_catalog_product(key->def)->reads_only;
+
+	return kcf_product_millis(old ? GetCurrentTransactionStartTimestamp() : GetCurrentTimestamp());
 }
 
 /* May what is computed now be kept, and shown to others? */
@@ -236,8 +240,8 @@ may_keep(const KcfProductKey *key)
 {
 	int64 now = kcf_product_millis(GetCurrentTimestamp());
 
-	return is_clean() && kcf_product_age_at(key->def->options, false, moment_of_computing(), now) ==
-							 KCF_AGE_FRESH;
+	return is_clean() && kcf_product_age_at(key->def->options, false, moment_of_computing(key),
+											now) == KCF_AGE_FRESH;
 }
 
 /* The function's answer, as a document and as a row. Others are told of an error where we lead. */
@@ -249,7 +253,7 @@ compute(const KcfProductKey *key, bool leads, KcfSlice *document, KcfAnswer *ans
 
 	PG_TRY();
 	{
-		int64 began = moment_of_computing();
+		int64 began = moment_of_computing(key);
 
 		*document = kcf_product_compute(key->def, key->values);
 		kcf_product_decode(key, document, began, answer);

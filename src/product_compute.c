@@ -261,12 +261,6 @@ print_result(const KcfTableDef *def, const KcfProduct *product, const KcfProduct
 
 /* ---- running ---- */
 
-bool
-kcf_product_may_keep(void)
-{
-	return !TransactionIdIsValid(GetTopTransactionIdIfAny());
-}
-
 static bool
 same_key(const KcfTableDef *def, const Datum *a, const Datum *b)
 {

@@ -28,10 +28,4 @@ extern KcfSlice kcf_product_compute(KcfTableDef *def, const Datum *key);
 /* The same by the function of the option augment: from the old document and the hints, both jsonb. */
 extern KcfSlice kcf_product_augment(KcfTableDef *def, const Datum *key, Datum old, Datum hints);
 
-/*
- * May what is computed now be shown to others? Not in a transaction that has written: it sees what is not committed
- * yet. To be asked before the computation.
- */
-extern bool kcf_product_may_keep(void);
-
 #endif /* KCF_PRODUCT_COMPUTE_H */
