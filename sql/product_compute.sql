@@ -77,12 +77,14 @@ SELECT computed('wrong');
 
 -- whoever asks: the same settings, nobody else's names
 CREATE FUNCTION settings(id int) RETURNS SETOF text LANGUAGE sql STABLE AS $$
-	SELECT name || '=' || current_setting(name) FROM unnest('{search_path,timezone,datestyle,intervalstyle,bytea_output,extra_float_digits}'::text[]) name
+	SELECT name || '=' || current_setting(name) FROM unnest('{search_path,timezone,datestyle,intervalstyle,bytea_output,extra_float_digits,lc_monetary,lc_numeric,lc_time,row_security}'::text[]) name
 	UNION ALL SELECT now() - now() || '' UNION ALL SELECT timestamptz 'epoch' || '' $$;
 SET timezone = 'Asia/Tokyo';
 SET datestyle = 'German';
 SET intervalstyle = 'iso_8601';
 SET bytea_output = 'escape';
+SET row_security = off;
+SET lc_time = 'POSIX';
 SELECT computed('settings');
 SHOW search_path;
 SHOW timezone;
@@ -90,6 +92,8 @@ RESET timezone;
 RESET datestyle;
 RESET intervalstyle;
 RESET bytea_output;
+RESET row_security;
+RESET lc_time;
 CREATE TABLE ordinary (id int PRIMARY KEY, n int);
 INSERT INTO ordinary VALUES (1, 10), (2, 20);
 CREATE FUNCTION unqualified(id int) RETURNS int LANGUAGE plpgsql STABLE AS 'BEGIN RETURN (SELECT n FROM ordinary o WHERE o.id = unqualified.id); END';

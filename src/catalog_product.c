@@ -46,6 +46,11 @@ kcf_product_settings_fix(void)
 		{ "intervalstyle", "postgres" },
 		{ "extra_float_digits", "1" },
 		{ "bytea_output", "hex" },
+		{ "lc_monetary", "C" },
+		{ "lc_numeric", "C" },
+		{ "lc_time", "C" },
+		{ "xmlbinary", "base64" },
+		{ "row_security", "on" },
 	};
 	int level = NewGUCNestLevel();
 

@@ -122,5 +122,19 @@ is(one($rows), '1[{"n": 11}] 4[{"n": 4}] 5[{"n": 5}]', '... the same rows');
 is(one("SELECT app.compute('p', '2')"), '[{"n":20}]', '... and computes');
 one("ALTER FOREIGN TABLE p OPTIONS (SET soft_ttl '3s')");
 
+# --- a server that speaks another encoding --------------------------------------------------------------
+
+$node->safe_psql($db, q{CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0});
+$db = 'latin';
+$node->connect_kafka($db, $kafka);
+one(q{
+	SET client_encoding = 'UTF8';
+	CREATE FUNCTION public.latin(id text, OUT "é" text, OUT n int) LANGUAGE sql STABLE AS $$SELECT 'ü' || id, 1$$;
+	CREATE FUNCTION public.compute(relation regclass, VARIADIC key text[]) RETURNS text
+		AS '$libdir/kafka_cache_fdw', 'kafka_cache_compute' LANGUAGE C STRICT;
+	CREATE FOREIGN TABLE whole (id text OPTIONS (key 'true') NOT NULL, v jsonb OPTIONS (value 'true')) SERVER kafka OPTIONS (topic 'p', compute 'public.latin');
+	CREATE FOREIGN TABLE members (id text OPTIONS (key 'true') NOT NULL, "é" text, n int) SERVER kafka OPTIONS (topic 'p', compute 'public.latin')});
+is(one(qq{SET client_encoding = 'UTF8'; SELECT compute('$_', 'ß')}), '{"é":"üß","n":1}', "what is computed there, $_") foreach qw(whole members);
+
 $node->stop;
 done_testing();
