@@ -25,6 +25,8 @@
 #define PATIENCE_MS 5000
 /* When it could not be kept, the next ones are not even tried for so long. */
 #define DISCOURAGED_MS 5000
+/* A failure that took longer is what others are to be spared. */
+#define SLOW_MS 1000
 /* The cache is given so long to show it. */
 #define PASSING_MS 1000
 
@@ -341,14 +343,14 @@ is_of_kafka(int sqlstate)
 
 /*
  * Nothing but the sending is within: its errors leave no locks and no half-done work, so they can be caught without a
- * subtransaction.
+ * subtransaction. NULL: it is in the topic.
  */
-static bool
+static ErrorData *
 try_send(const KcfProductKey *key, const KcfNewest *newest, Oid userid, const KcfSlice *document,
 		 int64 timestamp, KcfWritten *written)
 {
 	MemoryContext mcxt = CurrentMemoryContext;
-	volatile bool sent = true;
+	ErrorData *volatile error = NULL;
 
 	PG_TRY();
 	{
@@ -356,22 +358,40 @@ try_send(const KcfProductKey *key, const KcfNewest *newest, Oid userid, const Kc
 	}
 	PG_CATCH();
 	{
-		ErrorData *error;
-
 		if (!is_of_kafka(geterrcode()))
 			PG_RE_THROW();
 		MemoryContextSwitchTo(mcxt);
 		error = CopyErrorData();
 		FlushErrorState();
-		/* What is not about this record alone need not be tried by others for a while. */
-		if (key->table && (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_CONNECTION_EXCEPTION))
-			pg_atomic_write_u64(&key->table->put_failed_at, kcf_moment_now());
-		kcf_product_warn(key, psprintf("Writing it has failed: %s.", error->message));
-		FreeErrorData(error);
-		sent = false;
 	}
 	PG_END_TRY();
-	return sent;
+	return error;
+}
+
+/*
+ * What fails at once is tried again: the producer has ended, and the next one may do better. What takes long will do so
+ * for others, too: they need not try for a while. false: not kept, and a warning has said so.
+ */
+static bool
+send_gladly(const KcfProductKey *key, const KcfNewest *newest, Oid userid, const KcfSlice *document,
+			int64 timestamp, KcfWritten *written)
+{
+	KcfMoment began = kcf_moment_now();
+	ErrorData *error = try_send(key, newest, userid, document, timestamp, written);
+	bool slow = kcf_moment_now() - began > SLOW_MS * INT64CONST(1000);
+
+	if (error && !slow && ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_CONNECTION_EXCEPTION)
+	{
+		began = kcf_moment_now();
+		error = try_send(key, newest, userid, document, timestamp, written);
+		slow = kcf_moment_now() - began > SLOW_MS * INT64CONST(1000);
+	}
+	if (error == NULL)
+		return true;
+	if (key->table && slow)
+		pg_atomic_write_u64(&key->table->put_failed_at, kcf_moment_now());
+	kcf_product_warn(key, psprintf("Writing it has failed: %s.", error->message));
+	return false;
 }
 
 static bool
@@ -438,7 +458,7 @@ kcf_product_keep(const KcfProductKey *key, const KcfNewest *newest, Oid userid,
 								  : "Kafka could not be written to a moment ago.");
 		return false;
 	}
-	else if (!try_send(key, newest, userid, document, timestamp, written))
+	else if (!send_gladly(key, newest, userid, document, timestamp, written))
 		return false;
 	if (key->table && pg_atomic_read_u64(&key->table->put_failed_at) != 0)
 		pg_atomic_write_u64(&key->table->put_failed_at, 0);
