@@ -95,7 +95,8 @@ typedef struct KcfPartition
 		complete_from; /* deletions before this offset may be forgotten, or were never seen */
 	pg_atomic_uint64
 		announced; /* the offset after the last one that listeners were told of, or needed not be */
-	pg_atomic_uint64 written; /* the offset after the last one that a session of this database has been told
+	pg_atomic_uint64
+		written; /* the offset after the last one that a session of this database has been told
 							   * of as written; writers: backends */
 } KcfPartition;
 
