@@ -60,13 +60,13 @@ typedef struct KcfRefreshPart
 } KcfRefreshPart;
 
 /* Of a database, by its slot. Writers: anybody. */
-typedef struct KcfRefreshCounters
+typedef struct KcfRefreshTotals
 {
 	pg_atomic_uint64 done;
 	pg_atomic_uint64 failed;
 	pg_atomic_uint64 dropped;
 	pg_atomic_uint64 lapsed;
-} KcfRefreshCounters;
+} KcfRefreshTotals;
 
 typedef struct KcfRefreshQueue
 {
@@ -74,7 +74,7 @@ typedef struct KcfRefreshQueue
 	KcfAccount account;      /* of the records */
 	pg_atomic_uint64 id;     /* the last one given */
 	pg_atomic_uint64 ticket; /* the next one */
-	KcfRefreshCounters totals[KCF_MAX_DATABASES];
+	KcfRefreshTotals totals[KCF_MAX_DATABASES];
 	KcfRefreshPart parts[KCF_REFRESHQ_PARTS];
 } KcfRefreshQueue;
 
