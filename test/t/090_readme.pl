@@ -16,6 +16,7 @@ ok($sql, 'the README has a quick start');
 
 my $kafka = KafkaCache::Mock->new;
 $kafka->topic('users', 2);
+$kafka->topic('members', 2);
 my $id = '6f1f0e9c-6a4e-4f4a-9a55-2b1de3c1a001';
 my $org = '0a0a0e9c-6a4e-4f4a-9a55-2b1de3c1a002';
 $kafka->produce('users', '*', $id,
@@ -56,6 +57,14 @@ ok(eventually(sub { ($heard .= $session->query('SELECT')) =~ /users_changed/ }),
 like($heard, qr/^\Q$dora\E\|f$/m, '... after what changes() says');
 like($heard, qr/"users_changed" with payload "\{"v":1,"topic":"users","offsets":\{"[01]":\d+\},"updates":\{"$dora":\{\}\}\}" received/, '... as the README shows it');
 $session->quit;
+
+# A function with a memory: what is computed first is read then, and follows what it is made of.
+my ($product) = $readme =~ /<!-- data product.*?-->\s*```sql\n(.*?)```/s;
+my ($group) = $product =~ /WHERE group_id = '([^']+)'/;
+$kafka->produce('users', '*', $dora, qq({"displayName":"Dora","groups":[{"id":"$group"}]}));
+ok($node->catch_up('postgres', 'users', $kafka), 'somebody is in the group that is asked for');
+my $members = qq([{"id": "$dora", "display_name": "Dora"}]);
+is($node->safe_psql('postgres', $product), "$members\n$members", 'a data product is computed, and read');
 
 # The example of the page on writing.
 my ($example) = PostgreSQL::Test::Utils::slurp_file("$top/docs/writing.md") =~ /```sql\n(CREATE FOREIGN TABLE users.*?)```/s;
