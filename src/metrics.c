@@ -14,6 +14,7 @@
 #define WORKER(field) KCF_OF_WORKER, offsetof(KcfWorkerFigures, field)
 #define DATABASE(field) KCF_OF_DATABASE, offsetof(KcfDatabaseFigures, field)
 #define TABLE(field) KCF_OF_TABLE, offsetof(KcfTableFigures, field)
+#define PRODUCT(field) KCF_OF_PRODUCT, offsetof(KcfProductFigures, field)
 #define PARTITION(field) KCF_OF_PARTITION, offsetof(KcfPartitionFigures, field)
 
 #define COUNTER KCF_METRIC_COUNTER
@@ -82,6 +83,22 @@ produce_error(int i)
 	return i == KCF_KAFKA_OTHER ? "given_up" : NULL;
 }
 
+static const char *
+outcome_of_read(int i)
+{
+	static const char *const names[] = { "fresh", "stale", "miss", NULL };
+
+	return names[i];
+}
+
+static const char *
+outcome_of_refresh(int i)
+{
+	static const char *const names[] = { "done", "failed", "lapsed", NULL };
+
+	return names[i];
+}
+
 const KcfMetric kcf_metrics[] = {
 	/* clang-format off: a table */
 	{ "kafka_cache_info", GAUGE, LIBRARY(one), NULL, NULL,
@@ -96,7 +113,9 @@ const KcfMetric kcf_metrics[] = {
 	  "Most cached tables of the server (kafka_cache.max_tables)." },
 
 	{ "kafka_cache_worker_up", GAUGE, WORKER(up), NULL, NULL,
-	  "Whether the process is there: 1 or 0. A producer is there only while somebody writes." },
+	  "Whether the process is there: 1 or 0. Producers and refreshers are there only while they "
+	  "have "
+	  "something to do." },
 	{ "kafka_cache_worker_restarts_total", COUNTER, WORKER(restarts), NULL, NULL,
 	  "How often the process was started again after it had ended by itself or failed." },
 	{ "kafka_cache_worker_started_timestamp_seconds", GAUGE, WORKER(started), NULL, NULL,
@@ -116,6 +135,12 @@ const KcfMetric kcf_metrics[] = {
 	{ "kafka_cache_oldest_pin_seconds", GAUGE, DATABASE(oldest_pin), NULL, NULL,
 	  "Age of the oldest state that a session holds; memory of rows replaced since is not free "
 	  "before." },
+	{ "kafka_cache_refreshes_total", COUNTER, DATABASE(refreshes), "outcome", outcome_of_refresh,
+	  "Keys of data products that refreshers took from the queue, by what became of them: done, "
+	  "failed (and tried again later), lapsed (the process ended)." },
+	{ "kafka_cache_refresh_requests_dropped_total", COUNTER, DATABASE(refreshes_dropped), NULL,
+	  NULL,
+	  "Requests by readers of stale rows that found the queue full; the next reader asks again." },
 
 	{ "kafka_cache_state", GAUGE, TABLE(state), "state", state,
 	  "1 for the state that the table is in, 0 for the others." },
@@ -178,6 +203,26 @@ const KcfMetric kcf_metrics[] = {
 	  "How often positions of the table were shown under the server's group_id." },
 	{ "kafka_cache_group_commit_failures_total", COUNTER, TABLE(group_failures), NULL, NULL,
 	  "Attempts to show positions of the table that failed; reading does not depend on it." },
+
+	{ "kafka_cache_product_reads_total", COUNTER, PRODUCT(reads), "outcome", outcome_of_read,
+	  "Keys of the data product that were read, by what was there: a fresh row, a stale one, none "
+	  "that may be shown." },
+	{ "kafka_cache_product_computed_total", COUNTER, PRODUCT(computed), NULL, NULL,
+	  "Calls of the product's function that gave an answer." },
+	{ "kafka_cache_product_refreshes_total", COUNTER, PRODUCT(refreshes), NULL, NULL,
+	  "Calls of the product's function by refreshers." },
+	{ "kafka_cache_product_shared_total", COUNTER, PRODUCT(shared), NULL, NULL,
+	  "Misses that were answered by what another session was computing." },
+	{ "kafka_cache_product_failures_total", COUNTER, PRODUCT(failures), NULL, NULL,
+	  "Calls of the product's function that raised an error." },
+	{ "kafka_cache_product_not_kept_total", COUNTER, PRODUCT(not_kept), NULL, NULL,
+	  "Computed rows that are not in the topic, as Kafka could not be written to." },
+	{ "kafka_cache_refresh_queue_keys", GAUGE, PRODUCT(queued), NULL, NULL,
+	  "Keys of the product that are to be computed anew, or are right now." },
+	{ "kafka_cache_refresh_queue_failing", GAUGE, PRODUCT(failing), NULL, NULL,
+	  "Keys among them whose last attempt failed." },
+	{ "kafka_cache_refresh_queue_oldest_seconds", GAUGE, PRODUCT(oldest), NULL, NULL,
+	  "Age of the oldest request among them; 0: there is none." },
 
 	{ "kafka_cache_consumer_lag", GAUGE, PARTITION(lag), NULL, NULL,
 	  "Offsets between the position and the end of the partition, as far as known." },

@@ -32,6 +32,7 @@ typedef enum KcfMetricSubject
 	KCF_OF_WORKER,
 	KCF_OF_DATABASE,
 	KCF_OF_TABLE,
+	KCF_OF_PRODUCT, /* a table whose rows are computed */
 	KCF_OF_PARTITION,
 	KCF_NSUBJECTS
 } KcfMetricSubject;
@@ -107,6 +108,8 @@ typedef struct KcfDatabaseFigures
 	KcfDurations produce_latency;
 	double pins;
 	double oldest_pin;
+	double refreshes[3]; /* done, failed, lapsed */
+	double refreshes_dropped;
 } KcfDatabaseFigures;
 
 /* What can stand in the way of reading; whatever is not among them counts as the last one. */
@@ -146,6 +149,20 @@ typedef struct KcfTableFigures
 	double group_commits;
 	double group_failures;
 } KcfTableFigures;
+
+typedef struct KcfProductFigures
+{
+	KcfFigures head;
+	double reads[3]; /* fresh, stale, miss */
+	double computed;
+	double refreshes;
+	double shared;
+	double failures;
+	double not_kept;
+	double queued;
+	double failing;
+	double oldest;
+} KcfProductFigures;
 
 typedef struct KcfPartitionFigures
 {

@@ -16,20 +16,27 @@
 #include "compat.h"
 #include "errlog.h"
 #include "guc.h"
+#include "refreshq.h"
 #include "status.h"
 
 #include "commands/dbcommands.h"
+#include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 StaticAssertDecl(KCF_KAFKA_OTHER < KCF_NFAULT_SLOTS, "every fault can be counted");
 
 static const Size sizes[KCF_NSUBJECTS] = {
-	[KCF_OF_LIBRARY] = sizeof(KcfLibraryFigures), [KCF_OF_SERVER] = sizeof(KcfServerFigures),
-	[KCF_OF_WORKER] = sizeof(KcfWorkerFigures),   [KCF_OF_DATABASE] = sizeof(KcfDatabaseFigures),
-	[KCF_OF_TABLE] = sizeof(KcfTableFigures),     [KCF_OF_PARTITION] = sizeof(KcfPartitionFigures),
+	[KCF_OF_LIBRARY] = sizeof(KcfLibraryFigures),
+	[KCF_OF_SERVER] = sizeof(KcfServerFigures),
+	[KCF_OF_WORKER] = sizeof(KcfWorkerFigures),
+	[KCF_OF_DATABASE] = sizeof(KcfDatabaseFigures),
+	[KCF_OF_TABLE] = sizeof(KcfTableFigures),
+	[KCF_OF_PRODUCT] = sizeof(KcfProductFigures),
+	[KCF_OF_PARTITION] = sizeof(KcfPartitionFigures),
 };
 
 /* Figures of one more subject, zero; good until the next one of its kind. */
@@ -131,6 +138,9 @@ read_workers(KcfReading *reading, const char *database)
 	for (int i = 0; i < kcf_guc_consumers_per_database; i++)
 		read_worker(reading, known ? &workers[i] : NULL, "consumer", database, psprintf("%d", i));
 	read_worker(reading, known ? &workers[KCF_WORKER_PRODUCER] : NULL, "producer", database, NULL);
+	for (int i = 0; i < kcf_guc_refresh_workers; i++)
+		read_worker(reading, known ? &workers[KCF_WORKER_REFRESHER + i] : NULL, "refresher",
+					database, psprintf("%d", i));
 }
 
 static void
@@ -139,11 +149,17 @@ read_database(KcfReading *reading, const char *database)
 	KcfDatabaseFigures *figures = add_subject(reading, KCF_OF_DATABASE);
 	int slot = kcf_my_database();
 	KcfProduced *produced;
+	KcfRefreshTotals refreshes;
 	TimestampTz oldest;
 
 	figures->head.labels[0] = (KcfMetricLabel){ "database", database };
 	if (slot < 0)
 		return;
+	kcf_refreshq_totals(slot, &refreshes);
+	figures->refreshes[0] = (double) refreshes.done;
+	figures->refreshes[1] = (double) refreshes.failed;
+	figures->refreshes[2] = (double) refreshes.lapsed;
+	figures->refreshes_dropped = (double) refreshes.dropped;
 	produced = &kcf_database(slot)->produced;
 	figures->produced[0] = number(&produced->delivered);
 	figures->produced[1] = number(&produced->refused);
@@ -268,6 +284,51 @@ read_partitions(KcfReading *reading, KcfTable *table, Oid relid, const KcfFigure
 	pfree(partitions);
 }
 
+/* Tables whose options make no sense are here, too. */
+static bool
+is_product(Oid relid)
+{
+	ListCell *lc;
+
+	/* dropped in this moment */
+	if (!SearchSysCacheExists1(FOREIGNTABLEREL, ObjectIdGetDatum(relid)))
+		return false;
+	foreach (lc, GetForeignTable(relid)->options)
+	{
+		if (strcmp(lfirst_node(DefElem, lc)->defname, "compute") == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+read_product(KcfReading *reading, KcfTable *table, Oid relid, const KcfFigures *head)
+{
+	KcfProductFigures *figures = add_subject(reading, KCF_OF_PRODUCT);
+	KcfRefreshFigures queue;
+
+	figures->head = *head;
+	if (table)
+	{
+		KcfProductCounters *counters = &table->product;
+		double stale = number(&counters->stale);
+
+		figures->reads[0] = Max(number(&counters->hits) - stale, 0);
+		figures->reads[1] = stale;
+		figures->reads[2] = number(&counters->misses);
+		figures->computed = number(&counters->computed);
+		figures->refreshes = number(&counters->refreshes);
+		figures->shared = number(&counters->waited);
+		figures->failures = number(&counters->failed);
+		figures->not_kept = number(&counters->not_kept);
+	}
+	kcf_refreshq_figures(relid, &queue);
+	figures->queued = (double) queue.keys;
+	figures->failing = (double) queue.failing;
+	if (queue.keys > 0)
+		figures->oldest = (double) Max(GetCurrentTimestamp() - queue.oldest, 0) / USECS_PER_SEC;
+}
+
 static void
 read_table(KcfReading *reading, Oid relid, const char *database, bool listed)
 {
@@ -300,6 +361,8 @@ read_table(KcfReading *reading, Oid relid, const char *database, bool listed)
 
 	for (int i = 0; i <= KCF_TABLE_STOPPED; i++)
 		figures->state[i] = state == kcf_table_state_name(i);
+	if (is_product(relid))
+		read_product(reading, table, relid, &figures->head);
 	if (table)
 		read_partitions(reading, table, relid, &figures->head, pstrdup(topic));
 }

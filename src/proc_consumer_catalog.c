@@ -6,6 +6,7 @@
 
 #include "proc_consumer.h"
 
+#include "catalog_product.h"
 #include "guc.h"
 #include "registry.h"
 
@@ -144,12 +145,32 @@ exchange_definition(KcfConsumerTable *table)
 	return edata;
 }
 
+static bool
+differ(const char *a, const char *b)
+{
+	return strcmp(a ? a : "", b ? b : "") != 0;
+}
+
 /* Whether, where and how listeners are told. */
 static bool
 notifies_otherwise(const KcfTableOptions *a, const KcfTableOptions *b)
 {
-	return a->notify_payload != b->notify_payload ||
-		   strcmp(a->notify ? a->notify : "", b->notify ? b->notify : "") != 0;
+	return a->notify_payload != b->notify_payload || differ(a->notify, b->notify);
+}
+
+/*
+ * A product may have rules that a refresher is to watch over, and nobody but us is there to say so when the server
+ * has started.
+ */
+static void
+call_refresher(const KcfTableDef *old, const KcfTableDef *new)
+{
+	if (!kcf_is_product(new))
+		return;
+	if (old == NULL || differ(old->options->compute, new->options->compute) ||
+		old->options->refresh_every != new->options->refresh_every ||
+		differ(old->options->domain, new->options->domain))
+		kcf_refreshers_want(kcf_consumer.database, 1);
 }
 
 /* Bring what we know of a table in line with the catalogs. */
@@ -222,6 +243,7 @@ define(Oid relid)
 	pg_atomic_write_u64(&table->shared->account.limit, new_def->options->max_bytes);
 	kcf_table_set_identity(table->shared, new_def->owner, new_def->options->topic);
 
+	call_refresher(table->def, new_def);
 	if (table->def == NULL)
 	{
 		table->def = new_def;

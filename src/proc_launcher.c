@@ -53,6 +53,11 @@
 #define VISITS_AT_ONCE 2 /* of databases not known yet: do not take all of max_worker_processes */
 #define VISIT_PATIENCE_MS 10000 /* one that takes longer does not hold up the others */
 
+#define OF_KIND(k, consumer, producer, refresher)                                                  \
+	((k) >= KCF_WORKER_REFRESHER  ? (refresher)                                                    \
+	 : (k) == KCF_WORKER_PRODUCER ? (producer)                                                     \
+								  : (consumer))
+
 /* What the postmaster can tell us of a worker. */
 typedef struct Child
 {
@@ -171,7 +176,7 @@ send_away(int slot)
 	LWLockRelease(kcf_registry_lock);
 }
 
-/* As kcf_database_free, and what was to be refreshed there goes, too. */
+/* With what was to be refreshed there. */
 static bool
 free_slot(int slot)
 {
@@ -264,17 +269,7 @@ look_at_databases(bool visit_all)
 static const char *
 worker_name(int k)
 {
-	return k >= KCF_WORKER_REFRESHER  ? KCF_REFRESHER
-		   : k == KCF_WORKER_PRODUCER ? KCF_PRODUCER
-									  : KCF_CONSUMER;
-}
-
-static const char *
-main_function(int k)
-{
-	return k >= KCF_WORKER_REFRESHER  ? "kcf_refresher_main"
-		   : k == KCF_WORKER_PRODUCER ? "kcf_producer_main"
-									  : "kcf_consumer_main";
+	return OF_KIND(k, KCF_CONSUMER, KCF_PRODUCER, KCF_REFRESHER);
 }
 
 /* false: the server has no room for another worker. */
@@ -290,7 +285,8 @@ start_worker(int slot, int k)
 	strlcpy(worker.bgw_name, worker_name(k), BGW_MAXLEN);
 	strlcpy(worker.bgw_type, worker_name(k), BGW_MAXLEN);
 	strlcpy(worker.bgw_library_name, "kafka_cache_fdw", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, main_function(k), BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name,
+			OF_KIND(k, "kcf_consumer_main", "kcf_producer_main", "kcf_refresher_main"), BGW_MAXLEN);
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_ConsistentState;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
@@ -612,14 +608,20 @@ tend_workers(void)
 	return wait;
 }
 
-/* Nobody tells of DDL on a standby, so consumers are told that there may have been some. */
+/*
+ * Nobody tells of DDL on a standby, so consumers are told that there may have been some. One that was promoted has
+ * products' rules to watch over.
+ */
 static void
-tell_consumers(void)
+tell_workers(bool promoted)
 {
 	for (int slot = 0; slot < KCF_MAX_DATABASES; slot++)
 	{
-		if (OidIsValid(kcf_database(slot)->dboid))
-			kcf_database_ddl(kcf_database(slot)->dboid);
+		if (!OidIsValid(kcf_database(slot)->dboid))
+			continue;
+		kcf_database_ddl(kcf_database(slot)->dboid);
+		if (promoted)
+			kcf_refreshers_want(slot, 1);
 	}
 }
 
@@ -678,7 +680,7 @@ kcf_launcher_main(Datum arg)
 			databases = MemoryContextStrdup(TopMemoryContext, kcf_guc_databases);
 			look_at_databases(again || visit_all);
 			if (again)
-				tell_consumers();
+				tell_workers(!standby);
 			looked = looks;
 			last_look = now;
 		}

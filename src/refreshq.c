@@ -49,7 +49,7 @@ kcf_refreshq_shmem_size(void)
 }
 
 static void
-init_totals(KcfRefreshTotals *totals)
+init_totals(KcfRefreshCounters *totals)
 {
 	pg_atomic_init_u64(&totals->done, 0);
 	pg_atomic_init_u64(&totals->failed, 0);
@@ -488,7 +488,7 @@ lock_claimed(const KcfRefreshClaim *claim)
 }
 
 static void
-add_to_total(pg_atomic_uint64 *(*which)(KcfRefreshTotals *totals))
+add_to_total(pg_atomic_uint64 *(*which)(KcfRefreshCounters *totals))
 {
 	int database = kcf_my_database();
 
@@ -497,13 +497,13 @@ add_to_total(pg_atomic_uint64 *(*which)(KcfRefreshTotals *totals))
 }
 
 static pg_atomic_uint64 *
-done_of(KcfRefreshTotals *totals)
+done_of(KcfRefreshCounters *totals)
 {
 	return &totals->done;
 }
 
 static pg_atomic_uint64 *
-failed_of(KcfRefreshTotals *totals)
+failed_of(KcfRefreshCounters *totals)
 {
 	return &totals->failed;
 }

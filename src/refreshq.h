@@ -88,19 +88,26 @@ typedef struct KcfRefreshRow
 /* Of this database, palloc'd. relid InvalidOid: of all products. */
 extern KcfRefreshRow *kcf_refreshq_rows(Oid relid, int *n);
 
-/* Of a database, since it has its slot. */
+/* Of a product of this database. */
 typedef struct KcfRefreshFigures
 {
-	int64 waiting;      /* keys in the queue, claimed ones too */
+	int64 keys;         /* in the queue, claimed ones too */
 	int64 failing;      /* ... whose last attempt failed */
 	TimestampTz oldest; /* first request of those; 0: none */
+} KcfRefreshFigures;
+
+extern void kcf_refreshq_figures(Oid relid, KcfRefreshFigures *figures);
+
+/* Of a database, since it has its slot. */
+typedef struct KcfRefreshTotals
+{
 	uint64 done;
 	uint64 failed;
 	uint64 dropped; /* requests of readers that found no room */
 	uint64 lapsed;  /* claims of refreshers that ended */
-} KcfRefreshFigures;
+} KcfRefreshTotals;
 
-extern void kcf_refreshq_figures(int database, KcfRefreshFigures *figures);
+extern void kcf_refreshq_totals(int database, KcfRefreshTotals *totals);
 
 /* ---- shared memory ---- */
 extern Size kcf_refreshq_shmem_size(void);

@@ -60,13 +60,13 @@ typedef struct KcfRefreshPart
 } KcfRefreshPart;
 
 /* Of a database, by its slot. Writers: anybody. */
-typedef struct KcfRefreshTotals
+typedef struct KcfRefreshCounters
 {
 	pg_atomic_uint64 done;
 	pg_atomic_uint64 failed;
 	pg_atomic_uint64 dropped;
 	pg_atomic_uint64 lapsed;
-} KcfRefreshTotals;
+} KcfRefreshCounters;
 
 typedef struct KcfRefreshQueue
 {
@@ -74,7 +74,7 @@ typedef struct KcfRefreshQueue
 	KcfAccount account;      /* of the records */
 	pg_atomic_uint64 id;     /* the last one given */
 	pg_atomic_uint64 ticket; /* the next one */
-	KcfRefreshTotals totals[KCF_MAX_DATABASES];
+	KcfRefreshCounters totals[KCF_MAX_DATABASES];
 	KcfRefreshPart parts[KCF_REFRESHQ_PARTS];
 } KcfRefreshQueue;
 

@@ -86,7 +86,7 @@ sum(KcfRefreshEntry *entry, void *arg)
 							? entry->claimed_first
 							: (TimestampTz) pg_atomic_read_u64(&entry->first_requested);
 
-	figures->waiting++;
+	figures->keys++;
 	if (entry->attempts > 0)
 		figures->failing++;
 	if (figures->oldest == 0 || first < figures->oldest)
@@ -94,14 +94,19 @@ sum(KcfRefreshEntry *entry, void *arg)
 }
 
 void
-kcf_refreshq_figures(int database, KcfRefreshFigures *figures)
+kcf_refreshq_figures(Oid relid, KcfRefreshFigures *figures)
 {
-	KcfRefreshTotals *totals = &kcf_refreshq->totals[database];
-
 	memset(figures, 0, sizeof(KcfRefreshFigures));
-	figures->done = pg_atomic_read_u64(&totals->done);
-	figures->failed = pg_atomic_read_u64(&totals->failed);
-	figures->dropped = pg_atomic_read_u64(&totals->dropped);
-	figures->lapsed = pg_atomic_read_u64(&totals->lapsed);
-	kcf_refreshq_walk(kcf_database(database)->dboid, InvalidOid, LW_SHARED, sum, figures);
+	kcf_refreshq_walk(MyDatabaseId, relid, LW_SHARED, sum, figures);
+}
+
+void
+kcf_refreshq_totals(int database, KcfRefreshTotals *totals)
+{
+	KcfRefreshCounters *counters = &kcf_refreshq->totals[database];
+
+	totals->done = pg_atomic_read_u64(&counters->done);
+	totals->failed = pg_atomic_read_u64(&counters->failed);
+	totals->dropped = pg_atomic_read_u64(&counters->dropped);
+	totals->lapsed = pg_atomic_read_u64(&counters->lapsed);
 }

@@ -95,6 +95,9 @@ typedef struct KcfPartition
 		complete_from; /* deletions before this offset may be forgotten, or were never seen */
 	pg_atomic_uint64
 		announced; /* the offset after the last one that listeners were told of, or needed not be */
+	pg_atomic_uint64
+		written; /* the offset after the last one that a session of this database has been told
+							   * of as written; writers: backends */
 } KcfPartition;
 
 /* Why a record was not told to those who listen. */
@@ -386,6 +389,10 @@ extern void kcf_table_set_identity(KcfTable *table, Oid owner, const char *topic
  * and high unknown; 0 forgets them all. false: no memory. The array may move.
  */
 extern bool kcf_table_set_partitions(KcfTable *table, KcfPartitions *partitions, int n);
+/* A session has written this record to the table's topic. */
+extern void kcf_table_note_written(Oid relid, int32 partition, int64 offset);
+/* Has what is served passed all that sessions have noted there? Under the registry lock. */
+extern bool kcf_table_shows_written(KcfTable *table);
 /* ... and give back an array that nobody can find any more. */
 extern void kcf_table_free_partitions(KcfTable *table, const KcfPartitions *partitions);
 

@@ -416,11 +416,58 @@ kcf_table_set_partitions(KcfTable *table, KcfPartitions *partitions, int n)
 		pg_atomic_init_u64(&p->start, 0);
 		pg_atomic_init_u64(&p->complete_from, 0);
 		pg_atomic_init_u64(&p->announced, 0);
+		pg_atomic_init_u64(&p->written, 0);
 	}
 	partitions->n = n;
 	LWLockRelease(kcf_registry_lock);
 	if (array != old.array)
 		kcf_table_free_partitions(table, &old);
+	return true;
+}
+
+/* What is loaded beside what is served may take its place at any time. */
+static void
+note_written(KcfPartitions *partitions, int32 partition, uint64 next)
+{
+	pg_atomic_uint64 *written;
+	uint64 before;
+
+	if (partition >= partitions->n)
+		return;
+	written = &partitions->array[partition].written;
+	before = pg_atomic_read_u64(written);
+	while (before < next && !pg_atomic_compare_exchange_u64(written, &before, next))
+		continue;
+}
+
+void
+kcf_table_note_written(Oid relid, int32 partition, int64 offset)
+{
+	KcfTable *table = kcf_table_find(MyDatabaseId, relid);
+
+	if (table == NULL)
+		return;
+	LWLockAcquire(kcf_registry_lock, LW_SHARED);
+	if (table->dboid == MyDatabaseId && table->relid == relid)
+	{
+		note_written(&table->followed, partition, offset + 1);
+		note_written(&table->load, partition, offset + 1);
+	}
+	LWLockRelease(kcf_registry_lock);
+}
+
+bool
+kcf_table_shows_written(KcfTable *table)
+{
+	if (!kcf_table_shows_followed(table))
+		return false;
+	for (int i = 0; i < table->followed.n; i++)
+	{
+		KcfPartition *p = &table->followed.array[i];
+
+		if (pg_atomic_read_u64(&p->next) < pg_atomic_read_u64(&p->written))
+			return false;
+	}
 	return true;
 }
 

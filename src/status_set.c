@@ -14,11 +14,11 @@
 #include "catalog_product.h"
 #include "codec_write.h"
 #include "compat.h"
+#include "guc.h"
 #include "product.h"
 #include "product_key.h"
 #include "rowmap.h"
 #include "rowmap_write.h"
-#include "snapshot.h"
 
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -84,25 +84,42 @@ expectation(FunctionCallInfo fcinfo, int arg)
 
 /* ---- versions ---- */
 
+static bool
+shows_written(Oid relid, void *arg)
+{
+	KcfTable *table = kcf_status_readable(relid);
+	bool shows;
+
+	if (table == NULL)
+		return false;
+	LWLockAcquire(kcf_registry_lock, LW_SHARED);
+	shows = kcf_table_shows_written(table);
+	LWLockRelease(kcf_registry_lock);
+	return shows;
+}
+
+/* Until the cache has what any session has written, INSERT and DELETE included. */
+static void
+wait_for_written(Oid relid)
+{
+	if (!shows_written(relid, NULL) &&
+		!kcf_status_wait(relid, shows_written, NULL, kcf_guc_wait_timeout))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("present record of data product \"%s\" is not known", get_rel_name(relid)),
+				 errdetail("The cache has not reached what was written to it within "
+						   "\"kafka_cache.wait_timeout\"."),
+				 errhint("See kafka_cache.tables for its state, and try again.")));
+}
+
 /* The key's record, in the newest state; -1: there is none. */
 static int64
 present_offset(KcfTableDef *def, const Datum *key)
 {
-	KcfSnapshot *snapshot = kcf_snapshot_acquire_relation(def->relid);
-	const KcfRow *row = NULL;
-	KcfView view;
-	int64 offset = -1;
+	KcfAnswer answer;
 
-	kcf_snapshot_view(snapshot, def->relid, &view);
-	if (view.store == NULL || view.partial)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("cached table \"%s\" is not ready", get_rel_name(def->relid)),
-						errhint("Wait for it with kafka_cache.wait_ready().")));
-	row = kcf_store_find_any(view.store, &def->key, kcf_key_hash(&def->key, key), key, view.seq);
-	if (row)
-		offset = row->offset;
-	kcf_snapshot_release(snapshot);
-	return offset;
+	wait_for_written(def->relid);
+	return kcf_product_look(def, key, &answer) ? answer.offset : -1;
 }
 
 static void

@@ -244,6 +244,7 @@ kcf_written_note(const KcfWrittenTables *tables, int32 partition, int64 offset)
 		}
 		else
 			written->lost = true;
+		kcf_table_note_written(tables->relids[i], partition, offset);
 	}
 	kcf_written_any = true;
 }

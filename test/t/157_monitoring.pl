@@ -34,11 +34,13 @@ my $kafka = KafkaCache::Mock->new;
 my $node = KafkaCache::Cluster->new('main');
 $node->start;
 $node->connect_kafka('postgres', $kafka);
-$kafka->topic('users', 2);
+$kafka->topic($_, 2) foreach qw(users squares);
 $kafka->produce('users', 0, $_, "{\"n\": $_}") foreach 1 .. 10;
 $kafka->produce('users', 1, 11, 'not json');
 $node->safe_psql('postgres', q(
 	CREATE FOREIGN TABLE users (id int OPTIONS (key 'true'), n int) SERVER kafka OPTIONS (topic 'users', readonly 'false');
+	CREATE FUNCTION square(n int) RETURNS int LANGUAGE sql STABLE AS 'SELECT n * n';
+	CREATE FOREIGN TABLE squares (n int OPTIONS (key 'true'), square jsonb OPTIONS (value 'true')) SERVER kafka OPTIONS (topic 'squares', compute 'public.square');
 	CREATE ROLE exporter LOGIN IN ROLE pg_monitor));
 ok($node->catch_up('postgres', 'users', $kafka), 'a table is ready');
 $kafka->produce('users', 0, 12, '{"n": 12}');

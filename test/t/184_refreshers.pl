@@ -6,11 +6,11 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 
 use KafkaCache::Cluster;
-use KafkaCache::Mock;
+use KafkaCache::Kafka;
 use KafkaCache::Writing;
 use Test::More;
 
-my $kafka = KafkaCache::Mock->new;
+my $kafka = KafkaCache::Kafka->new;
 my $node = KafkaCache::Cluster->new('main', conf => {
 	'kafka_cache.refresh_workers' => 0, 'kafka_cache.refresh_load' => 100, max_worker_processes => 16, restart_after_crash => 'on' });
 $node->start;
@@ -38,7 +38,8 @@ sub puts
 	return join ' ', map { "$times{$_}x$_" } sort keys %times;
 }
 
-$kafka->topic($_, 2) foreach qw(squares failing pairs slow);
+# so that all that was put is there to be counted
+$kafka->topic($_, 2, 'min.compaction.lag.ms' => 3600000) foreach qw(squares failing pairs slow);
 one(q{
 	CREATE FUNCTION square(n int) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT n::bigint * n';
 	CREATE FOREIGN TABLE squares (n int OPTIONS (key 'true') NOT NULL, square jsonb OPTIONS (value 'true'), at timestamptz OPTIONS (timestamp 'true'))
