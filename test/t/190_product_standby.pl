@@ -39,6 +39,12 @@ foreach my $node ($primary, $standby)
 	ok($node->wait_ready('postgres', $_), $node->name . ": $_ is ready") foreach @tables;
 }
 
+sub computed
+{
+	my ($node) = @_;
+	return $node->safe_psql('postgres', "SELECT value FROM kafka_cache.metrics WHERE name = 'kafka_cache_product_computed_total' AND labels ->> 'relation' ~ 'products'");
+}
+
 # --- a miss ----------------------------------------------------------------------------------------------------
 
 my $row = 'SELECT rows, _offset FROM products WHERE org = 1';
@@ -50,9 +56,11 @@ my %topic = fold($kafka, 'products');
 is($topic{1}, '[{"standby":true,"n":2260}]', '... and is in the topic');
 ok($primary->catch_up('postgres', 'products', $kafka), '... which the primary reads');
 is($primary->safe_psql('postgres', $row), $standby->safe_psql('postgres', $row), '... so it has the same');
+is(computed($primary), 0, '... without computing');
 is($standby->safe_psql('postgres', 'SELECT o, p.rows->0->>$$standby$$ FROM generate_series(3, 5) o JOIN products p ON p.org = o ORDER BY 1'), "3|true\n4|true\n5|true", 'a join computes there');
 is($standby->safe_psql('postgres', q{SELECT key, value IS NULL, sqlstate FROM kafka_cache.fetch_many('products', '{6, 99, x}')}), "6|f|\n99|t|\nx|t|22P02", 'many are fetched there, what fails apart')
   or diag($standby->log_text);
+is(computed($standby), 7, '... as its figures say');
 is(producers($standby), 1, 'a producer runs on the standby');
 is($standby->safe_psql('postgres', "SELECT state FROM kafka_cache.workers WHERE kind = 'producer'"), 'running', '... and is shown');
 is($primary->safe_psql('postgres', q{SELECT rows FROM products WHERE org = 7}), '[{"n": 2320, "standby": false}]', 'the primary computes what is missing there');
