@@ -308,13 +308,14 @@ tell_frame(void *arg)
 }
 
 static SPIPlanPtr
-plan_of(SPIPlanPtr *kept, const char *query, int nparams, Oid *types)
+plan_of(SPIPlanPtr *kept, const char *query, int nparams, Oid *types, bool reads_only)
 {
 	SPIPlanPtr plan;
 
 	if (*kept != NULL)
 		return *kept;
-	plan = SPI_prepare(query, nparams, types);
+	/* a function in SQL may be a large query, which is planned as part of this one */
+	plan = SPI_prepare_cursor(query, nparams, types, reads_only ? CURSOR_OPT_PARALLEL_OK : 0);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare \"%s\": %s", query, SPI_result_code_string(SPI_result));
 	SPI_keepplan(plan);
@@ -363,7 +364,8 @@ compute(const Frame *frame, KcfProduct *product, StringInfo buf)
 		types[i] = TupleDescAttr(def->desc, def->key.keys[i].attnum - 1)->atttypid;
 	}
 	SPI_connect();
-	execute(plan_of(&run->plan, product->call, def->key.nkeys, types), values, product->reads_only);
+	execute(plan_of(&run->plan, product->call, def->key.nkeys, types, product->reads_only), values,
+			product->reads_only);
 	check_result(product, SPI_tuptable->tupdesc);
 	print_result(def, product, run, frame->key, SPI_tuptable, buf);
 	SPI_finish();
@@ -389,8 +391,9 @@ augment(const Frame *frame, KcfProduct *product, Datum old, Datum hints, StringI
 	values[nkeys + 1] = hints;
 	types[nkeys] = types[nkeys + 1] = JSONBOID;
 	SPI_connect();
-	execute(plan_of(&run->augment_plan, product->augment_call, nkeys + 2, types), values,
-			product->augment_reads_only);
+	execute(plan_of(&run->augment_plan, product->augment_call, nkeys + 2, types,
+					product->augment_reads_only),
+			values, product->augment_reads_only);
 	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (isnull)
 		appendStringInfoString(buf, "null");
