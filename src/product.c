@@ -164,13 +164,19 @@ report_failure(const KcfFlight *flight)
 					errcontext("computation of the same key by another session")));
 }
 
-/* Something was told since we began to wait: an answer, or an error. */
+/*
+ * Something was told since we began to wait: an answer, or an error. Or (when we have not waited) there is a note of a
+ * record that is in the topic, and that the cache does not show yet, as it is busy.
+ */
 static bool
 heard(const KcfProductKey *key, KcfMoment since, TimestampTz statement, KcfAnswer *answer)
 {
 	KcfFlight flight;
 
 	if (!kcf_flights_find(key->def->relid, key->hash, &key->bytes, since, &flight))
+		return false;
+	if (since == 0 && (flight.sqlstate != 0 || !flight.kept ||
+					   kcf_product_has_passed(key, flight.partition, flight.offset)))
 		return false;
 	if (flight.sqlstate != 0)
 		report_failure(&flight);
@@ -315,7 +321,7 @@ fly(const KcfProductKey *key, const KcfNewest *before, KcfKeeping keeping, KcfAn
 		kcf_product_place(key, answer, written.partition, written.offset);
 	else
 		COUNT(key, not_kept);
-	if (!passed && somebody_waits(key))
+	if (answer->kept ? !passed : somebody_waits(key))
 		tell_answer(key, &document, answer);
 }
 
@@ -375,9 +381,8 @@ kcf_product_prime(KcfTableDef *def, const Datum *values, TimestampTz since, KcfA
 		/* It was not for us. Of all who have found that, one leads, and the others go on waiting. */
 		wait_to_lead(&key);
 	}
-	/* Somebody may have landed since we looked. */
-	if ((began_to_wait != 0 && heard(&key, began_to_wait, since, answer)) ||
-		found(&key, since, &newest, answer))
+	/* Somebody may have landed since we looked, and the cache not have it yet. */
+	if (heard(&key, began_to_wait, since, answer) || found(&key, since, &newest, answer))
 		COUNT(&key, waited);
 	else
 		fly(&key, &newest, KCF_KEEP_GLADLY, answer);

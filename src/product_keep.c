@@ -394,16 +394,21 @@ send_gladly(const KcfProductKey *key, const KcfNewest *newest, Oid userid, const
 	return false;
 }
 
-static bool
-has_passed(const KcfTable *table, Oid relid, int32 partition, int64 offset)
+bool
+kcf_product_has_passed(const KcfProductKey *key, int32 partition, int64 offset)
 {
+	KcfTable *table = key->table;
 	bool passed = false;
 
+	if (table == NULL)
+		return false;
 	LWLockAcquire(kcf_registry_lock, LW_SHARED);
-	if (table->relid == relid && kcf_table_shows_followed((KcfTable *) table) &&
+	if (table->relid == key->def->relid && kcf_table_shows_followed(table) &&
 		partition < table->followed.n)
 		passed = (int64) pg_atomic_read_u64(&table->followed.array[partition].next) > offset;
 	LWLockRelease(kcf_registry_lock);
+	/* What is read next was published before its position was shown. */
+	pg_read_barrier();
 	return passed;
 }
 
@@ -412,18 +417,17 @@ static bool
 wait_passed(const KcfProductKey *key, const KcfWritten *written)
 {
 	KcfTable *table = key->table;
-	Oid relid = key->def->relid;
 	TimestampTz deadline;
 	bool passed;
 	bool in_time = true;
 
 	if (table == NULL || written->partition < 0)
 		return false;
-	if (has_passed(table, relid, written->partition, written->offset))
+	if (kcf_product_has_passed(key, written->partition, written->offset))
 		return true;
 	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PASSING_MS);
 	kcf_wait_prepare_table(table);
-	while (!(passed = has_passed(table, relid, written->partition, written->offset)) && in_time)
+	while (!(passed = kcf_product_has_passed(key, written->partition, written->offset)) && in_time)
 		in_time = kcf_wait_sleep_table(
 			table, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline));
 	kcf_wait_cancel(table->database);

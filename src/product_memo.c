@@ -9,8 +9,9 @@
 
 #include "product_internal.h"
 
+#include "snapshot.h"
+
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "common/hashfn.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
@@ -59,7 +60,7 @@ forget(void *arg)
 static Memo *
 memo_of(EState *estate)
 {
-	bool fixed = IsolationUsesXactSnapshot();
+	bool fixed = kcf_executor_uses_fixed();
 	MemoryContext mcxt;
 	MemoryContext old;
 	Memo *memo;

@@ -40,6 +40,8 @@ extern KcfSnapshot *kcf_snapshot_acquire_relation(Oid relid);
  * is for everybody. Who sets it gets what it was, and sets it back, also where an error comes.
  */
 extern bool kcf_snapshot_set_afresh(bool afresh);
+/* Have all statements that begin now one state, that of their transaction? */
+extern bool kcf_executor_uses_fixed(void);
 extern void kcf_snapshot_release(KcfSnapshot *snapshot);
 /*
  * The present state, whatever can be read in it, for longer than a transaction: for who compares it with a later one.

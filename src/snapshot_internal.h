@@ -21,8 +21,6 @@ extern void kcf_executor_init(void);
 extern void kcf_executor_reset(void);
 /* Is one on the stack that runs under this snapshot? NULL: under any. */
 extern bool kcf_executor_uses(Snapshot snapshot);
-/* Have all statements of the transaction one state? */
-extern bool kcf_executor_uses_fixed(void);
 /* In a parallel worker: is this the snapshot of the leader's statement? */
 extern bool kcf_executor_is_leaders(Snapshot snapshot);
 
