@@ -21,7 +21,6 @@
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "portability/instr_time.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -38,11 +37,20 @@ static int database;
 static int number;
 static MemoryContext loop;
 
-static int64 debt_us = 0;          /* of rest */
-static TimestampTz rest_until = 0; /* 0: not at all */
-static long pause_ms = 0;          /* the last one for want of Kafka */
-static TimestampTz worked_at;      /* last */
-static TimestampTz rules_at;       /* not to be called before, after an error; 0: any time */
+static int64 debt_us = 0;        /* of rest */
+static KcfMoment rest_until = 0; /* 0: not at all */
+static long pause_ms = 0;        /* the last one for want of Kafka */
+static KcfMoment worked_at;      /* last */
+static KcfMoment rules_at;       /* not to be called before, after an error; 0: any time */
+
+/* Milliseconds from now until then, at least 0. */
+static long
+ms_until(KcfMoment then)
+{
+	KcfMoment now = kcf_moment_now();
+
+	return then <= now ? 0 : (long) ((then - now) / 1000 + 1);
+}
 
 /* However this process leaves. A crash empties the queue. */
 static void
@@ -63,9 +71,9 @@ rules_turn(bool *stay)
 	*stay = false;
 	if (number != 0 || RecoveryInProgress())
 		return -1;
-	*stay = rules_at > GetCurrentTimestamp();
+	*stay = rules_at > kcf_moment_now();
 	if (*stay)
-		return 1 + TimestampDifferenceMilliseconds(GetCurrentTimestamp(), rules_at);
+		return ms_until(rules_at);
 	PG_TRY();
 	{
 		ms = kcf_rules_turn(stay);
@@ -80,7 +88,7 @@ rules_turn(bool *stay)
 		RESUME_INTERRUPTS();
 		*stay = true;
 		ms = RULES_AFTER_ERROR_MS;
-		rules_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+		rules_at = kcf_moment_now() + RULES_AFTER_ERROR_MS * INT64CONST(1000);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(loop);
@@ -223,13 +231,22 @@ refresh(const KcfRefreshClaim *claim)
 	return result;
 }
 
+/* What it is to rest after so many microseconds, of which it has waited for Kafka for these: that is a rest, too. */
+static int64
+rest_of(int64 us, int64 waited_us)
+{
+	int64 rest = (us - waited_us) * (100 - kcf_guc_refresh_load) / kcf_guc_refresh_load;
+
+	return Max(rest - waited_us, 0);
+}
+
 /* Claim something and do it. false: nothing is due; *next: when something is, 0: the queue is empty. */
 static bool
 work(TimestampTz *next)
 {
 	KcfRefreshClaim claim;
-	instr_time start;
-	instr_time end;
+	KcfMoment start;
+	int64 kept_us = kcf_product_kept_us;
 
 	if (!kcf_refreshq_claim(number, &claim, next))
 		return false;
@@ -238,13 +255,13 @@ work(TimestampTz *next)
 		kcf_refreshers_wanted(database) < number + 2)
 		kcf_refreshers_want(database, number + 2);
 
-	INSTR_TIME_SET_CURRENT(start);
+	start = kcf_moment_now();
 	switch (refresh(&claim))
 	{
 		case NOT_KEPT:
 			/* All others would fare the same. */
 			pause_ms = Min(pause_ms == 0 ? PAUSE_MIN_MS : pause_ms * 2, PAUSE_MAX_MS);
-			rest_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause_ms);
+			rest_until = kcf_moment_now() + pause_ms * INT64CONST(1000);
 			break;
 		case REFRESHED:
 			pause_ms = 0;
@@ -254,11 +271,8 @@ work(TimestampTz *next)
 		case NO_KEY:
 			break;
 	}
-	INSTR_TIME_SET_CURRENT(end);
-	INSTR_TIME_SUBTRACT(end, start);
-	debt_us +=
-		(int64) INSTR_TIME_GET_MICROSEC(end) * (100 - kcf_guc_refresh_load) / kcf_guc_refresh_load;
-	worked_at = GetCurrentTimestamp();
+	worked_at = kcf_moment_now();
+	debt_us += rest_of(worked_at - start, kcf_product_kept_us - kept_us);
 	if (debt_us >= REST_MIN_US)
 	{
 		rest_until = Max(rest_until, worked_at + debt_us);
@@ -275,21 +289,13 @@ sooner(long a, long b)
 	return a < 0 ? b : b < 0 ? a : Min(a, b);
 }
 
-static long
-ms_until(TimestampTz then)
-{
-	TimestampTz now = GetCurrentTimestamp();
-
-	return then <= now ? 0 : 1 + TimestampDifferenceMilliseconds(now, then);
-}
-
 /* Nothing to do for a while. next: when something of the queue is due, 0: it has nothing. */
 static void
 leave_if_idle(TimestampTz next, bool stay)
 {
-	if (next != 0 || stay || ms_until(TimestampTzPlusMilliseconds(worked_at, IDLE_MS)) > 0)
+	if (next != 0 || stay || ms_until(worked_at + IDLE_MS * INT64CONST(1000)) > 0)
 		return;
-	worked_at = GetCurrentTimestamp();
+	worked_at = kcf_moment_now();
 	/* Those with higher numbers leave first. */
 	if (!kcf_refresher_unwant(database, number))
 		return;
@@ -309,7 +315,7 @@ kcf_refresher_main(Datum arg)
 	kcf_proc_connect(database);
 	before_shmem_exit(let_lapse, (Datum) 0);
 	pgstat_report_activity(STATE_IDLE, NULL);
-	worked_at = GetCurrentTimestamp();
+	worked_at = kcf_moment_now();
 	loop = AllocSetContextCreate(TopMemoryContext, "kafka_cache refresher", ALLOCSET_DEFAULT_SIZES);
 
 	for (;;)
@@ -335,9 +341,10 @@ kcf_refresher_main(Datum arg)
 			pgstat_report_stat(true);
 			leave_if_idle(next, stay);
 			if (next != 0)
-				wait = sooner(wait, ms_until(next));
+				wait =
+					sooner(wait, 1 + TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next));
 			else if (!stay)
-				wait = sooner(wait, ms_until(TimestampTzPlusMilliseconds(worked_at, IDLE_MS)));
+				wait = sooner(wait, ms_until(worked_at + IDLE_MS * INT64CONST(1000)));
 		}
 		kcf_proc_wait(wait);
 	}

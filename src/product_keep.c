@@ -412,6 +412,8 @@ kcf_product_has_passed(const KcfProductKey *key, int32 partition, int64 offset)
 	return passed;
 }
 
+int64 kcf_product_kept_us = 0;
+
 /* Until the cache shows the record; false: it takes too long. */
 static bool
 wait_passed(const KcfProductKey *key, const KcfWritten *written)
@@ -440,6 +442,7 @@ kcf_product_keep(const KcfProductKey *key, const KcfNewest *newest, Oid userid,
 				 bool *passed)
 {
 	unsigned long long size = key->bytes.len + document->len;
+	TimestampTz start = GetCurrentTimestamp();
 
 	*passed = false;
 	/* The cache would not take it, and all who ask would put it again. */
@@ -467,5 +470,6 @@ kcf_product_keep(const KcfProductKey *key, const KcfNewest *newest, Oid userid,
 	if (key->table && pg_atomic_read_u64(&key->table->put_failed_at) != 0)
 		pg_atomic_write_u64(&key->table->put_failed_at, 0);
 	*passed = wait_passed(key, written);
+	kcf_product_kept_us += Max(GetCurrentTimestamp() - start, 0);
 	return true;
 }

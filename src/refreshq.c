@@ -294,11 +294,13 @@ typedef struct Choice
 	bool choose;
 } Choice;
 
+/* Who fails does not wait longer because the clock was set back. */
 static bool
 is_due(const KcfRefreshEntry *entry, TimestampTz now)
 {
 	return entry->claimed_by == 0 && pg_atomic_read_u64((void *) &entry->requests) > 0 &&
-		   entry->not_before <= now;
+		   (entry->not_before <= now ||
+			entry->not_before > TimestampTzPlusMilliseconds(now, BACKOFF_MAX_MS));
 }
 
 /* Requests times waiting time: so what was asked for once has its turn, too. */
