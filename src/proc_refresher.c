@@ -28,7 +28,7 @@
 
 #define IDLE_MS 10000 /* without work, after which it leaves */
 #define PAUSE_MIN_MS 1000
-#define PAUSE_MAX_MS 30000
+#define PAUSE_MAX_MS 10000
 #define LOG_INTERVAL_MS 60000
 #define RULES_AFTER_ERROR_MS 5000
 #define REST_MIN_US 2000 /* shorter rests are taken together */
@@ -218,7 +218,7 @@ refresh(const KcfRefreshClaim *claim)
 		result = judge(edata);
 		if (result == FAILED || result == NOT_KEPT)
 		{
-			kcf_refreshq_failed(claim, edata->message);
+			kcf_refreshq_failed(claim, edata->message, result == NOT_KEPT);
 			log_failure(claim->relid, edata);
 		}
 	}

@@ -537,7 +537,7 @@ kcf_refreshq_done(const KcfRefreshClaim *claim)
 }
 
 void
-kcf_refreshq_failed(const KcfRefreshClaim *claim, const char *message)
+kcf_refreshq_failed(const KcfRefreshClaim *claim, const char *message, bool blameless)
 {
 	KcfRefreshEntry *entry = lock_claimed(claim);
 	int64 ms = BACKOFF_MIN_MS;
@@ -546,7 +546,7 @@ kcf_refreshq_failed(const KcfRefreshClaim *claim, const char *message)
 	if (entry == NULL)
 		return;
 	give_back(entry);
-	for (int i = 0; i < entry->attempts && ms < BACKOFF_MAX_MS; i++)
+	for (int i = 0; i < entry->attempts && ms < BACKOFF_MAX_MS && !blameless; i++)
 		ms *= 3;
 	entry->attempts++;
 	entry->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(ms, BACKOFF_MAX_MS));

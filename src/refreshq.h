@@ -63,8 +63,11 @@ extern bool kcf_refreshq_claim(int number, KcfRefreshClaim *claim, TimestampTz *
 /* Was there more when this refresher last looked? */
 extern bool kcf_refreshq_more(void);
 extern void kcf_refreshq_done(const KcfRefreshClaim *claim);
-/* It stays in the queue, and is not tried for a while: min(1 s * 3^n, 60 s). */
-extern void kcf_refreshq_failed(const KcfRefreshClaim *claim, const char *message);
+/*
+ * It stays in the queue, and is not tried for a while: min(1 s * 3^n, 60 s). blameless: the reason is none of the
+ * key's, so a second will do.
+ */
+extern void kcf_refreshq_failed(const KcfRefreshClaim *claim, const char *message, bool blameless);
 /* What this refresher of the database has claimed is free again; no attempt is counted. */
 extern void kcf_refreshq_lapse(Oid dboid, int number);
 /* How many keys of this database could be claimed now; *next as above. */

@@ -89,11 +89,11 @@ is(one('SELECT value FROM lasting WHERE n = 1'), 4, '... as it is now');
 
 # --- a standby ------------------------------------------------------------------------------------------
 
+workers(0);
 my $standby = KafkaCache::Cluster->new('standby', standby_of => $node);
 $standby->start;
 $node->wait_for_catchup($standby, 'replay');
 ok($standby->wait_ready('postgres', $_), "a standby has $_") foreach qw(versions lasting);
-workers(0);
 one(q{ALTER FOREIGN TABLE versions OPTIONS (SET soft_ttl '1 ms'); UPDATE state SET version = 5});
 $node->wait_for_catchup($standby, 'replay');
 ok($standby->wait_for('postgres', 'SELECT (SELECT count(*) = 1 FROM versions WHERE n = 1) AND count(*) = 1 FROM kafka_cache.refresh_queue'), 'there, too, a stale row is asked for');
