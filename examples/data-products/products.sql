@@ -134,14 +134,12 @@ BEGIN ATOMIC
 END;
 
 -- Sources are cached tables, ordinary ones, and other products.
-SELECT kafka_cache.refresh_on('dashboards.sessions_per_organization', source => 'sessions', keys => 'app.organizations_of_session(sessions, sessions)');
-SELECT kafka_cache.refresh_on('dashboards.sessions_per_organization', source => 'users', keys => 'app.organizations_of_user(users, users)');
-SELECT kafka_cache.refresh_on('dashboards.users_without_session', source => 'sessions', keys => 'app.organizations_of_session(sessions, sessions)');
-SELECT kafka_cache.refresh_on('dashboards.users_without_session', source => 'users', keys => 'app.organizations_of_user(users, users)');
-SELECT kafka_cache.refresh_on('dashboards.busiest_hour', source => 'sessions', keys => 'app.days_of_session(sessions, sessions)');
-SELECT kafka_cache.refresh_on('dashboards.spent', source => 'orders', keys => 'app.user_of_order(orders, orders)');
-SELECT kafka_cache.refresh_on('dashboards.overview', source => 'organizations', keys => 'app.organization_itself(organizations, organizations)');
-SELECT kafka_cache.refresh_on('dashboards.overview', source => 'dashboards.sessions_per_organization',
-    keys => 'app.organization_of_sessions(dashboards.sessions_per_organization, dashboards.sessions_per_organization)');
-SELECT kafka_cache.refresh_on('dashboards.overview', source => 'dashboards.users_without_session',
-    keys => 'app.organization_of_names(dashboards.users_without_session, dashboards.users_without_session)');
+SELECT kafka_cache.refresh_on('dashboards.sessions_per_organization', source => 'sessions', keys => 'app.organizations_of_session');
+SELECT kafka_cache.refresh_on('dashboards.sessions_per_organization', source => 'users', keys => 'app.organizations_of_user');
+SELECT kafka_cache.refresh_on('dashboards.users_without_session', source => 'sessions', keys => 'app.organizations_of_session');
+SELECT kafka_cache.refresh_on('dashboards.users_without_session', source => 'users', keys => 'app.organizations_of_user');
+SELECT kafka_cache.refresh_on('dashboards.busiest_hour', source => 'sessions', keys => 'app.days_of_session');
+SELECT kafka_cache.refresh_on('dashboards.spent', source => 'orders', keys => 'app.user_of_order');
+SELECT kafka_cache.refresh_on('dashboards.overview', source => 'organizations', keys => 'app.organization_itself');
+SELECT kafka_cache.refresh_on('dashboards.overview', source => 'dashboards.sessions_per_organization', keys => 'app.organization_of_sessions');
+SELECT kafka_cache.refresh_on('dashboards.overview', source => 'dashboards.users_without_session', keys => 'app.organization_of_names');
