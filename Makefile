@@ -107,9 +107,12 @@ OBJS = \
 	src/rowmap_write.o \
 	src/rules.o \
 	src/rules_define.o \
+	src/rules_domain.o \
 	src/rules_drop.o \
 	src/rules_keys.o \
 	src/rules_list.o \
+	src/rules_request.o \
+	src/rules_source.o \
 	src/rules_trigger.o \
 	src/sendq.o \
 	src/sendq_outcome.o \

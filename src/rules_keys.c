@@ -142,7 +142,11 @@ void
 kcf_rule_keys(SPIPlanPtr plan, KcfTableDef *product, KcfRuleKey receiver, void *arg)
 {
 	int nkeys = product->key.nkeys;
+	MemoryContext caller = CurrentMemoryContext;
 	int result = SPI_execute_plan(plan, NULL, NULL, false, 0);
+
+	/* SPI has changed it. */
+	MemoryContextSwitchTo(caller);
 
 	if (result != SPI_OK_SELECT)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));
