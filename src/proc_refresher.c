@@ -142,6 +142,7 @@ refresh_it(const KcfRefreshClaim *claim)
 	KcfTableDef *def;
 	char *seen = NULL;
 	Datum key[KCF_MAX_KEYS];
+	KcfAnswer present;
 
 	stage = DEFINING;
 	def = kcf_catalog_cached(claim->relid);
@@ -152,6 +153,9 @@ refresh_it(const KcfRefreshClaim *claim)
 	if (!kcf_product_key_decode(def, claim->key, key))
 		return NO_KEY;
 	stage = COMPUTING;
+	/* Purged since it was read: whoever reads it next has it computed. */
+	if (claim->reasons == 1U << KCF_REFRESH_READ && !kcf_product_look(def, key, &present))
+		return REFRESHED;
 	if (claim->logged != 0)
 		seen = kcf_refresh_log_seen();
 	(void) kcf_product_refresh(def, key, as_good(def, claim));

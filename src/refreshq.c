@@ -27,6 +27,9 @@
 /* Those chosen at one look at the queue, and for how long they are good. */
 #define NCHOSEN 64
 #define CHOICE_MS 1000
+#define WEIGHTED_ATTEMPTS 8
+/* Failures after which a row is left to those who read it, if nobody else has asked, and nobody since. */
+#define ATTEMPTS_FOR_READERS 10
 
 typedef struct Chosen
 {
@@ -303,13 +306,19 @@ is_due(const KcfRefreshEntry *entry, TimestampTz now)
 			entry->not_before > TimestampTzPlusMilliseconds(now, BACKOFF_MAX_MS));
 }
 
-/* Requests times waiting time: so what was asked for once has its turn, too. */
+/*
+ * Requests times waiting time: so what was asked for once has its turn, too. Of a key that fails only what the others
+ * leave, the less the more often it has failed: a product that fails must not hold up those that do not.
+ */
 static double
 weight(KcfRefreshEntry *entry, TimestampTz now)
 {
 	TimestampTz first = (TimestampTz) pg_atomic_read_u64(&entry->first_requested);
+	double weight = (double) pg_atomic_read_u64(&entry->requests) * (double) Max(now - first, 1);
 
-	return (double) pg_atomic_read_u64(&entry->requests) * (double) Max(now - first, 1);
+	for (int i = 0; i < Min(entry->attempts, WEIGHTED_ATTEMPTS); i++)
+		weight /= 3;
+	return weight;
 }
 
 static void
@@ -545,6 +554,13 @@ kcf_refreshq_failed(const KcfRefreshClaim *claim, const char *message, bool blam
 	add_to_total(failed_of);
 	if (entry == NULL)
 		return;
+	if (entry->attempts + 1 >= ATTEMPTS_FOR_READERS && claim->reasons == 1U << KCF_REFRESH_READ &&
+		pg_atomic_read_u64(&entry->requests) == 0)
+	{
+		take_away(entry);
+		LWLockRelease(&part_of(claim->hash)->lock);
+		return;
+	}
 	give_back(entry);
 	for (int i = 0; i < entry->attempts && ms < BACKOFF_MAX_MS && !blameless; i++)
 		ms *= 3;

@@ -39,7 +39,7 @@ sub puts
 }
 
 # so that all that was put is there to be counted
-$kafka->topic($_, 2, 'min.compaction.lag.ms' => 3600000) foreach qw(squares failing pairs slow);
+$kafka->topic($_, 2, 'min.compaction.lag.ms' => 3600000) foreach qw(squares failing pairs slow others);
 one(q{
 	CREATE FUNCTION square(n int) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT n::bigint * n';
 	CREATE FOREIGN TABLE squares (n int OPTIONS (key 'true') NOT NULL, square jsonb OPTIONS (value 'true'), at timestamptz OPTIONS (timestamp 'true'))
@@ -139,6 +139,32 @@ one("SELECT kafka_cache.refresh('slow', '99')");
 ok($node->wait_for('postgres', $done), 'and works');
 ok($node->catch_up('postgres', 'slow', $kafka, 'slow'), '... and the table has it');
 is(one('SELECT count(*) FROM slow WHERE n = 99'), 1, 'as asked');
+
+# --- what a function may do ------------------------------------------------------------------------------
+
+one(q{
+	CREATE FUNCTION of_others(n int) RETURNS jsonb LANGUAGE sql STABLE AS
+		'SELECT jsonb_build_array((SELECT square FROM public.squares s WHERE s.n = of_others.n), (SELECT count(*) FROM public.slow), current_user)';
+	CREATE FOREIGN TABLE others (n int OPTIONS (key 'true') NOT NULL, value jsonb OPTIONS (value 'true')) SERVER kafka OPTIONS (topic 'others', compute 'public.of_others');
+	CREATE ROLE owner;
+	GRANT SELECT ON squares, slow TO owner;
+	GRANT USAGE ON FOREIGN SERVER kafka TO owner;
+	GRANT CREATE, USAGE ON SCHEMA public TO owner;
+	ALTER FOREIGN TABLE others OWNER TO owner;
+	SELECT kafka_cache.refresh('others', '4'), kafka_cache.refresh('others', '6000')});
+ok($node->wait_for('postgres', 'SELECT count(*) = 2 FROM others'), 'a function that reads a cached table and a product');
+is(one('SELECT string_agg(n || value::text, $$ $$ ORDER BY n) FROM others'), '4[16, 51, "owner"] 6000[36000000, 51, "owner"]', '... which is computed for it, as the owner');
+
+# --- the extension goes and comes -----------------------------------------------------------------------
+
+one("SELECT kafka_cache.refresh('others', '5')");
+one('DROP EXTENSION kafka_cache_fdw CASCADE');
+ok(refreshers_are(0), 'without the extension there is none');
+$node->connect_kafka('postgres', $kafka);
+one(q{CREATE FOREIGN TABLE squares (n int OPTIONS (key 'true') NOT NULL, square jsonb OPTIONS (value 'true')) SERVER kafka OPTIONS (topic 'squares', compute 'public.square')});
+is(one('SELECT count(*) FROM kafka_cache.refresh_queue'), 0, 'nor is the queue, when it is there again');
+one("SELECT kafka_cache.refresh('squares', '7000')");
+ok($node->wait_for('postgres', 'SELECT count(*) = 1 FROM squares WHERE n = 7000 AND square = to_jsonb(49000000)'), 'and all works again');
 
 # --- the database is wanted -------------------------------------------------------------------------------
 
