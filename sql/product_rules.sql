@@ -19,13 +19,10 @@ DECLARE
 BEGIN
 	LOOP
 		EXECUTE query INTO found;
-		IF found IS NOT DISTINCT FROM wanted THEN
-			RETURN found;
-		ELSIF clock_timestamp() > deadline THEN
-			RETURN format('still %s', found);
-		END IF;
+		EXIT WHEN found IS NOT DISTINCT FROM wanted OR clock_timestamp() > deadline;
 		PERFORM pg_sleep(0.02);
 	END LOOP;
+	RETURN CASE WHEN found IS NOT DISTINCT FROM wanted THEN found ELSE format('still %s', found) END;
 END $$;
 
 -- --- definitions ---------------------------------------------------------------------------------------
