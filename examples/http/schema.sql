@@ -33,8 +33,8 @@ CREATE FOREIGN TABLE app.members (
     _time      timestamptz OPTIONS (timestamp 'true')
 ) SERVER kafka OPTIONS (topic 'members', key_format 'json', readonly 'false', delivery 'immediate');
 
--- Computed from them, and kept: a page about all members of an organization. One that is older
--- than a second is computed anew behind its reader's back.
+-- Computed from them, and kept: a page about all members of an organization. Whoever changes one, here or in Kafka, has
+-- it computed anew.
 CREATE FUNCTION app.team(org uuid) RETURNS jsonb LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT jsonb_build_object('members', count(*), 'names', coalesce(jsonb_agg(m.name ORDER BY m.name, m.id), '[]'))
@@ -44,7 +44,14 @@ END;
 CREATE FOREIGN TABLE app.team (
     org        uuid  OPTIONS (key 'true') NOT NULL,
     page       jsonb OPTIONS (value 'true')
-) SERVER kafka OPTIONS (topic 'team', compute 'app.team', soft_ttl '1s');
+) SERVER kafka OPTIONS (topic 'team', compute 'app.team', soft_ttl '10min');
+
+CREATE FUNCTION app.team_of_member(old app.members, new app.members) RETURNS SETOF uuid LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT coalesce(new.org, old.org);
+END;
+
+SELECT kafka_cache.refresh_on('app.team', source => 'app.members', keys => 'app.team_of_member');
 
 -- The tenant that the token speaks for. The server has checked it and says so for each request.
 CREATE FUNCTION app.tenant() RETURNS uuid LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
