@@ -64,7 +64,10 @@ my ($group) = $product =~ /WHERE group_id = '([^']+)'/;
 $kafka->produce('users', '*', $dora, qq({"displayName":"Dora","groups":[{"id":"$group"}]}));
 ok($node->catch_up('postgres', 'users', $kafka), 'somebody is in the group that is asked for');
 my $members = qq([{"id": "$dora", "display_name": "Dora"}]);
-is($node->safe_psql('postgres', $product), "$members\n$members", 'a data product is computed, and read');
+is($node->safe_psql('postgres', $product), "$members\n$members\n", 'a data product is computed, and read');
+$kafka->produce('users', '*', $id, qq({"displayName":"Ann","groups":[{"id":"$group"}]}));
+ok($node->wait_for('postgres', "SELECT rows->0->>'display_name' FROM members", 'Ann'), '... and follows the topic it is made of')
+  or diag($node->safe_psql('postgres', 'SELECT * FROM kafka_cache.refresh_queue'));
 
 # The example of the page on writing.
 my ($example) = PostgreSQL::Test::Utils::slurp_file("$top/docs/writing.md") =~ /```sql\n(CREATE FOREIGN TABLE users.*?)```/s;
