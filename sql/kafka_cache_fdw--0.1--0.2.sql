@@ -124,7 +124,7 @@ CREATE INDEX refresh_log_key ON kafka_cache.refresh_log (product, hash);
 CREATE FUNCTION kafka_cache.refresh(relation pg_catalog.regclass, VARIADIC key pg_catalog.text[])
 	RETURNS pg_catalog.void
 	LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'kafka_cache_refresh';
-COMMENT ON FUNCTION kafka_cache.refresh(pg_catalog.regclass, pg_catalog.text[]) IS 'have a key of a data product computed anew soon';
+COMMENT ON FUNCTION kafka_cache.refresh(pg_catalog.regclass, pg_catalog.text[]) IS 'have a key of a data product computed anew soon after this transaction';
 
 CREATE FUNCTION kafka_cache.get_refresh_queue(
 	OUT relation pg_catalog.regclass,

@@ -193,6 +193,19 @@ log_failure(Oid relid, const ErrorData *edata)
 				  errhint("See kafka_cache.refresh_queue for keys and reasons.")));
 }
 
+/* What has asked for a key that is none is done. */
+static void
+settle(const KcfRefreshClaim *claim)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	kcf_refresh_log_settle(claim->relid, claim->key, claim->logged, kcf_refresh_log_seen());
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(loop);
+}
+
 static Outcome
 refresh(const KcfRefreshClaim *claim)
 {
@@ -228,6 +241,8 @@ refresh(const KcfRefreshClaim *claim)
 	}
 	PG_END_TRY();
 
+	if (result == NO_KEY && claim->logged != 0)
+		settle(claim);
 	if (result == REFRESHED || result == NO_KEY)
 		kcf_refreshq_done(claim);
 	else if (result == NO_PRODUCT)

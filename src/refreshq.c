@@ -237,6 +237,20 @@ kcf_refreshq_request(Oid relid, KcfSlice key, KcfRefreshReason why, int64 logged
 	return entry != NULL;
 }
 
+Size
+kcf_refreshq_size(KcfSlice key)
+{
+	return MAXALIGN(size_of(key.len));
+}
+
+bool
+kcf_refreshq_has_room(Size bytes)
+{
+	KcfAccount *account = &kcf_refreshq->account;
+
+	return pg_atomic_read_u64(&account->bytes) + bytes <= pg_atomic_read_u64(&account->limit);
+}
+
 uint64
 kcf_refreshq_ticket(void)
 {

@@ -32,6 +32,10 @@ typedef enum KcfRefreshReason
  */
 extern bool kcf_refreshq_request(Oid relid, KcfSlice key, KcfRefreshReason why, int64 logged);
 
+/* The memory that a request for a new key takes, and whether there is so much; for now. */
+extern Size kcf_refreshq_size(KcfSlice key);
+extern bool kcf_refreshq_has_room(Size bytes);
+
 /*
  * To know when what was asked for by others than readers is done: the number that the next request gets, and the
  * least one of this product's that is not done yet (PG_UINT64_MAX: none is outstanding).

@@ -10,6 +10,7 @@
 #include "product_key.h"
 #include "refreshq.h"
 
+#include "access/xact.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -20,6 +21,107 @@
 PG_FUNCTION_INFO_V1(kafka_cache_refresh);
 PG_FUNCTION_INFO_V1(kafka_cache_refresh_queue);
 
+/* ---- kafka_cache.refresh() ---- */
+
+/* What this transaction asks for. It is heard of at its commit, so that what is computed has seen what it has done. */
+typedef struct Asked
+{
+	SubTransactionId subid;
+	Oid relid;
+	KcfSlice key;
+} Asked;
+
+static Asked *asked = NULL; /* TopTransactionContext */
+static int nasked = 0;
+static int room = 0;
+static Size asked_bytes = 0;
+
+static void
+forget_all(void)
+{
+	asked = NULL;
+	nasked = room = 0;
+	asked_bytes = 0;
+}
+
+static void
+at_xact_end(XactEvent event, void *arg)
+{
+	int refused = 0;
+
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PREPARE:
+			for (int i = 0; i < nasked; i++)
+			{
+				if (!kcf_refreshq_request(asked[i].relid, asked[i].key, KCF_REFRESH_ASKED, 0))
+					refused++;
+			}
+			if (refused > 0)
+				ereport(WARNING,
+						(errmsg("the queue of refreshes is full: %d keys are not in it", refused)));
+			forget_all();
+			break;
+		case XACT_EVENT_ABORT:
+			forget_all();
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+at_subxact_end(SubXactEvent event, SubTransactionId mySubid, SubTransactionId parentSubid,
+			   void *arg)
+{
+	int kept = 0;
+
+	if (nasked == 0 || (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB))
+		return;
+	for (int i = 0; i < nasked; i++)
+	{
+		if (asked[i].subid == mySubid && event == SUBXACT_EVENT_ABORT_SUB)
+			continue;
+		asked[kept] = asked[i];
+		if (asked[kept].subid == mySubid)
+			asked[kept].subid = parentSubid;
+		kept++;
+	}
+	nasked = kept;
+}
+
+static void
+ask_at_commit(Oid relid, KcfSlice key)
+{
+	static bool registered = false;
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	char *copy;
+
+	if (!registered)
+	{
+		RegisterXactCallback(at_xact_end, NULL);
+		RegisterSubXactCallback(at_subxact_end, NULL);
+		registered = true;
+	}
+	if (nasked == room)
+	{
+		int more = Max(room * 2, 16);
+
+		asked = asked ? repalloc_huge(asked, more * sizeof(Asked)) : palloc(more * sizeof(Asked));
+		room = more;
+	}
+	copy = palloc(key.len + 1);
+	memcpy(copy, key.data, key.len);
+	asked[nasked].subid = GetCurrentSubTransactionId();
+	asked[nasked].relid = relid;
+	asked[nasked].key.data = copy;
+	asked[nasked].key.len = key.len;
+	nasked++;
+	asked_bytes += kcf_refreshq_size(key);
+	MemoryContextSwitchTo(old);
+}
+
 /* Who may read the product's keys may have it computed: by reading a key that is missing they do. */
 Datum
 kafka_cache_refresh(PG_FUNCTION_ARGS)
@@ -27,6 +129,7 @@ kafka_cache_refresh(PG_FUNCTION_ARGS)
 	Oid relid = PG_GETARG_OID(0);
 	Datum key[KCF_MAX_KEYS];
 	KcfTableDef *def;
+	KcfSlice bytes;
 
 	kcf_status_check(relid, false);
 	def = kcf_catalog_cached(relid);
@@ -36,13 +139,21 @@ kafka_cache_refresh(PG_FUNCTION_ARGS)
 						errmsg("\"%s\" is not a data product", get_rel_name(relid)),
 						errdetail("The table has no option \"compute\".")));
 	kcf_product_key_read(def, PG_GETARG_ARRAYTYPE_P(1), key);
-	if (!kcf_refreshq_request(relid, kcf_product_key_bytes(def, key), KCF_REFRESH_ASKED, 0))
+	bytes = kcf_product_key_bytes(def, key);
+	if (kcf_my_database() < 0)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("no refreshers serve this database"),
+						errhint("See kafka_cache.databases and kafka_cache.workers.")));
+	if (!kcf_refreshq_has_room(asked_bytes + kcf_refreshq_size(bytes)))
 		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 						errmsg("the queue of refreshes is full"),
 						errhint("Raise kafka_cache.refresh_workers or kafka_cache.refresh_load, or "
 								"try again later.")));
+	ask_at_commit(relid, bytes);
 	PG_RETURN_VOID();
 }
+
+/* ---- kafka_cache.refresh_queue ---- */
 
 /* Rows of tables that the user may read, keys by the rights on them; what went wrong, for the owner and monitors. */
 Datum

@@ -74,18 +74,33 @@ one("SELECT kafka_cache.refresh('versions', '1')");
 ok($node->wait_for('postgres', $done), 'who asks for it gets it computed');
 is(records('versions'), $before + 1, '... however new it is');
 
+# --- asked for by a transaction -------------------------------------------------------------------------
+
+one('UPDATE state SET version = 6');
+my $session = $node->background_psql('postgres');
+$session->query_safe(q{BEGIN; UPDATE state SET version = 7; SELECT kafka_cache.refresh('versions', '1');
+	SAVEPOINT s; SELECT kafka_cache.refresh('versions', '2'); ROLLBACK TO s; SAVEPOINT s; SELECT kafka_cache.refresh('versions', '3'); RELEASE s});
+is(one($done), 't', 'what an open transaction asks for is not heard of');
+$session->query_safe('COMMIT');
+ok($node->wait_for('postgres', $done), 'at its commit it is');
+ok($node->catch_up('postgres', 'versions', $kafka, 'versions'), '... and done');
+is(one("SELECT string_agg(n || '=' || value::text, ' ' ORDER BY n) FROM versions"), '1=7 3=7', 'it has seen what the transaction has done, and nothing was rolled back');
+$session->query_safe(q{BEGIN; SELECT kafka_cache.refresh('versions', '4'); ROLLBACK; SELECT 1});
+is(one($done), 't', 'a transaction that is rolled back asks for nothing');
+$session->quit;
+
 # --- Kafka is away --------------------------------------------------------------------------------------
 
-is(one('SELECT value FROM lasting WHERE n = 1'), 2, 'another product has a row');
+is(one('SELECT value FROM lasting WHERE n = 1'), 7, 'another product has a row');
 ok($node->catch_up('postgres', 'lasting', $kafka, 'lasting'), '... which is cached');
-one('UPDATE state SET version = 4');
+one('UPDATE state SET version = 8');
 $kafka->down;
 one("SELECT kafka_cache.refresh('lasting', '1')");
 ok($node->wait_for('postgres', "SELECT attempts > 0 AND message <> '' FROM kafka_cache.refresh_queue"), 'a row that cannot be kept stays in the queue, with the reason');
 $kafka->up;
 ok($node->wait_for('postgres', $done), 'when Kafka is back it is done');
 ok($node->catch_up('postgres', 'lasting', $kafka, 'lasting'), '... and cached');
-is(one('SELECT value FROM lasting WHERE n = 1'), 4, '... as it is now');
+is(one('SELECT value FROM lasting WHERE n = 1'), 8, '... as it is now');
 
 # --- a standby ------------------------------------------------------------------------------------------
 
@@ -94,14 +109,14 @@ my $standby = KafkaCache::Cluster->new('standby', standby_of => $node);
 $standby->start;
 $node->wait_for_catchup($standby, 'replay');
 ok($standby->wait_ready('postgres', $_), "a standby has $_") foreach qw(versions lasting);
-one(q{ALTER FOREIGN TABLE versions OPTIONS (SET soft_ttl '1 ms'); UPDATE state SET version = 5});
+one(q{ALTER FOREIGN TABLE versions OPTIONS (SET soft_ttl '1 ms'); UPDATE state SET version = 9});
 $node->wait_for_catchup($standby, 'replay');
 ok($standby->wait_for('postgres', 'SELECT (SELECT count(*) = 1 FROM versions WHERE n = 1) AND count(*) = 1 FROM kafka_cache.refresh_queue'), 'there, too, a stale row is asked for');
 is(one($done), 't', '... there alone');
 workers(1, $standby);
-ok($standby->wait_for('postgres', 'SELECT value = to_jsonb(5) FROM versions'), '... and refreshed there');
+ok($standby->wait_for('postgres', 'SELECT value = to_jsonb(9) FROM versions WHERE n = 1'), '... and refreshed there');
 ok($node->catch_up('postgres', 'versions', $kafka, 'versions'), 'through the topic');
-is(one('SELECT value FROM versions'), 5, '... the primary has it, too');
+is(one('SELECT value FROM versions WHERE n = 1'), 9, '... the primary has it, too');
 workers(0, $standby);
 $standby->stop;
 
@@ -128,10 +143,16 @@ workers(0);
 # --- full -----------------------------------------------------------------------------------------------
 
 is(told($node, "SELECT kafka_cache.refresh('lasting', n::text) FROM generate_series(1, 100000) n")->{state}, '53400', 'the queue has an end');
+is(one(q{SELECT count(*) FROM kafka_cache.refresh_queue WHERE relation = 'lasting'::regclass}), 0, '... and a statement that meets it has asked for nothing');
+foreach my $chunk (100, 1)
+{
+	is(told($node, "DO \$\$BEGIN FOR i IN 1 .. 1000000 LOOP
+		PERFORM kafka_cache.refresh('lasting', (i * 100 + n)::text) FROM generate_series(0, $chunk - 1) n; COMMIT; END LOOP; END\$\$")->{state}, '53400', "it is full, but for less than $chunk");
+}
 cmp_ok(metric('refresh_queue_keys', "labels ->> 'relation' = 'public.lasting'"), '>', 1000, '... after many keys');
 one(q{CREATE OR REPLACE FUNCTION version_of(n int) RETURNS int LANGUAGE sql STABLE AS 'SELECT version FROM public.state'});
 is(metric('refresh_requests_dropped_total'), 0, 'what was refused is not dropped');
-is(one('SELECT value FROM versions WHERE n = 99'), 5, 'what is missing is computed as ever');
+is(one('SELECT value FROM versions WHERE n = 99'), 9, 'what is missing is computed as ever');
 ok($node->wait_for('postgres', "SELECT (SELECT count(*) = 1 FROM versions WHERE n = 99) AND value > 0 FROM kafka_cache.metrics WHERE name = 'kafka_cache_refresh_requests_dropped_total'"),
 	'requests of readers are dropped, and counted');
 is(one("SELECT count(*) FROM kafka_cache.refresh_queue WHERE key = '99' AND relation = 'versions'::regclass"), 0, '... and the row is read all the same');
