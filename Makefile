@@ -70,6 +70,7 @@ OBJS = \
 	src/options_resolve.o \
 	src/options_value.o \
 	src/pending.o \
+	src/pending_product.o \
 	src/pending_send.o \
 	src/pins.o \
 	src/proc.o \

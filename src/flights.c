@@ -1,6 +1,6 @@
 /*
  * flights.c
- *		What has come of computations that others had been waiting for and that the cache cannot tell them.
+ *		Flights: at most one session of the server computes or puts a key of a product; what comes of it is told.
  */
 #include "postgres.h"
 
@@ -10,6 +10,7 @@
 #include "guc.h"
 
 #include "miscadmin.h"
+#include "storage/lock.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
@@ -75,6 +76,64 @@ kcf_flights_shmem_init(void)
 	}
 	LWLockRegisterTranche(flights->tranche, "kafka_cache_flights");
 }
+
+/* ---- who leads ---- */
+
+/* The last field of our lock tags; users' advisory locks have 1 or 2 there. */
+#define FLIGHT_LOCK 0x4b43
+
+/* Keys may share one: then they are computed one after the other. */
+static LOCKTAG
+tag_of(Oid relid, uint64 hash)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, relid, (uint32) (hash ^ (hash >> 32)), FLIGHT_LOCK);
+	return tag;
+}
+
+bool
+kcf_flight_try_lead(Oid relid, uint64 hash)
+{
+	LOCKTAG tag = tag_of(relid, hash);
+
+	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+void
+kcf_flight_lead(Oid relid, uint64 hash)
+{
+	LOCKTAG tag = tag_of(relid, hash);
+
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+void
+kcf_flight_land(Oid relid, uint64 hash)
+{
+	LOCKTAG tag = tag_of(relid, hash);
+
+	(void) LockRelease(&tag, ExclusiveLock, false);
+}
+
+void
+kcf_flight_await(Oid relid, uint64 hash)
+{
+	LOCKTAG tag = tag_of(relid, hash);
+
+	(void) LockAcquire(&tag, ShareLock, false, false);
+	(void) LockRelease(&tag, ShareLock, false);
+}
+
+bool
+kcf_flight_is_awaited(Oid relid, uint64 hash)
+{
+	LOCKTAG tag = tag_of(relid, hash);
+
+	return LockHasWaiters(&tag, ExclusiveLock, false);
+}
+
+/* ---- notes ---- */
 
 static void
 clear(Note *note)

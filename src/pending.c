@@ -158,6 +158,7 @@ kcf_pending_target(KcfPending *log, const KcfTableDef *def, Oid userid)
 	target->serverid = def->serverid;
 	target->userid = userid;
 	target->atomic = options->atomic;
+	target->product = options->compute != NULL;
 	strlcpy(target->wire.topic, options->topic, sizeof(target->wire.topic));
 	strlcpy(target->wire.compression, compression, sizeof(target->wire.compression));
 	return (uint16) log->ntargets++;

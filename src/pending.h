@@ -4,7 +4,7 @@
  *		('immediate'), and its sending.
  *
  * Process:  backends.
- * Locks:    none.
+ * Locks:    of keys of data products that are sent, until their tables show them.
  * Memory:   up to work_mem, then a temporary file; contexts of its own that end with the transaction.
  * Errors:   as kcf_sendq_*; 08006, 08007, 54000, 42501, 22023 by what the brokers say; 0A000 PREPARE TRANSACTION.
  * Waits:    kcf_pending_send, and the transaction's own log at its pre-commit: for every delivery report.

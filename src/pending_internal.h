@@ -23,6 +23,7 @@ typedef struct KcfPendingTarget
 	Oid serverid;
 	Oid userid;
 	bool atomic;
+	bool product; /* its keys may be being computed */
 	KcfTarget wire;
 	uint64 records; /* in the log; see counted */
 } KcfPendingTarget;
@@ -72,5 +73,19 @@ extern void kcf_pending_reader_end(KcfPendingReader *reader);
 extern void kcf_pending_recount(KcfPending *log);
 /* Sends all of it, see kcf_pending_send; the log stays as it is. pending_send.c */
 extern void kcf_pending_flush(KcfPending *log, KcfWritten *last);
+
+/* ---- pending_product.c ---- */
+
+typedef struct KcfPendingKey
+{
+	Oid relid;
+	uint64 hash;
+} KcfPendingKey;
+
+/* Nobody else computes or puts the products' keys that are in this log, until kcf_pending_land. NULL: there are none. */
+extern KcfPendingKey *kcf_pending_lead(KcfPending *log, int *nkeys);
+extern void kcf_pending_land(const KcfPendingKey *keys, int nkeys);
+/* The log was sent: until its products show it, a moment at most. */
+extern void kcf_pending_show(const KcfPending *log);
 
 #endif /* KCF_PENDING_INTERNAL_H */

@@ -330,6 +330,8 @@ kcf_pending_flush(KcfPending *log, KcfWritten *last)
 	MemoryContext old = MemoryContextSwitchTo(mcxt);
 	Sending sending;
 	KcfReply *volatile reply = NULL;
+	int nkeys;
+	KcfPendingKey *keys = kcf_pending_lead(log, &nkeys);
 
 	if (last)
 	{
@@ -356,6 +358,11 @@ kcf_pending_flush(KcfPending *log, KcfWritten *last)
 		judge(&sending, &sending.routes[i], reply);
 		if (last && reply->nwritten > 0)
 			*last = reply->written[reply->nwritten - 1];
+	}
+	if (nkeys > 0)
+	{
+		kcf_pending_show(log);
+		kcf_pending_land(keys, nkeys);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(mcxt);

@@ -2,11 +2,10 @@
  * product.c
  *		Data products: who computes a key, and what becomes of it.
  *
- * A flight's lock is one of the server's own, of the kind that users' advisory locks are of, but none of theirs. So
- * whoever waits for a computation is seen by the deadlock detector, heeds statement_timeout and lock_timeout, can be
- * cancelled, and goes on when the leader is gone, however that came. Waiters ask for it in share mode: when the leader
- * is done all of them are woken at once and look into the newest state of the cache. Only who finds nothing there
- * asks for the exclusive lock, to lead.
+ * A flight has a heavyweight lock. So whoever waits for a computation is seen by the deadlock detector, heeds
+ * statement_timeout and lock_timeout, can be cancelled, and goes on when the leader is gone, however that came. Waiters
+ * ask for it in share mode: when the leader is done all of them are woken at once and look into the newest state of the
+ * cache. Only who finds nothing there asks for the exclusive lock, to lead.
  *
  * A record's time is that of the moment when its computation began: no change before it is missing in it. So the row
  * of a computation that took long does not replace one that began after it.
@@ -28,66 +27,27 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-/* The last field of our lock tags; users' advisory locks have 1 or 2 there. */
-#define FLIGHT_LOCK 0x4b43
-
 /* Clocks of servers differ: a record is not from a later time than this. */
 #define FUTURE_MS 60000
 
 /* ---- the lock of a flight ---- */
 
-/* Keys may share one: then they are computed one after the other. */
-static LOCKTAG
-tag_of(const KcfProductKey *key)
-{
-	LOCKTAG tag;
-
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, key->def->relid,
-						 (uint32) (key->hash ^ (key->hash >> 32)), FLIGHT_LOCK);
-	return tag;
-}
-
-/* false: somebody leads, or waits for it. */
-static bool
-try_lead(const KcfProductKey *key)
-{
-	LOCKTAG tag = tag_of(key);
-
-	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
-}
-
 static void
-wait_to_lead(const KcfProductKey *key)
+lead(const KcfProductKey *key)
 {
-	LOCKTAG tag = tag_of(key);
-
-	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	kcf_flight_lead(key->def->relid, key->hash);
 }
 
 static void
 land(const KcfProductKey *key)
 {
-	LOCKTAG tag = tag_of(key);
-
-	(void) LockRelease(&tag, ExclusiveLock, false);
-}
-
-/* Until whoever leads has landed. */
-static void
-wait_for_landing(const KcfProductKey *key)
-{
-	LOCKTAG tag = tag_of(key);
-
-	(void) LockAcquire(&tag, ShareLock, false, false);
-	(void) LockRelease(&tag, ShareLock, false);
+	kcf_flight_land(key->def->relid, key->hash);
 }
 
 static bool
 somebody_waits(const KcfProductKey *key)
 {
-	LOCKTAG tag = tag_of(key);
-
-	return LockHasWaiters(&tag, ExclusiveLock, false);
+	return kcf_flight_is_awaited(key->def->relid, key->hash);
 }
 
 void
@@ -96,7 +56,7 @@ kcf_product_lock(KcfTableDef *def, const Datum *values)
 	KcfProductKey key;
 
 	kcf_product_key(def, values, &key);
-	wait_to_lead(&key);
+	lead(&key);
 }
 
 void
@@ -175,8 +135,9 @@ heard(const KcfProductKey *key, KcfMoment since, TimestampTz statement, KcfAnswe
 
 	if (!kcf_flights_find(key->def->relid, key->hash, &key->bytes, since, &flight))
 		return false;
-	if (since == 0 && (flight.sqlstate != 0 || !flight.kept ||
-					   kcf_product_has_passed(key, flight.partition, flight.offset)))
+	if (since == 0 &&
+		(flight.sqlstate != 0 || !flight.kept ||
+		 kcf_table_has_passed(key->table, key->def->relid, flight.partition, flight.offset)))
 		return false;
 	if (flight.sqlstate != 0)
 		report_failure(&flight);
@@ -285,20 +246,27 @@ compute(const KcfProductKey *key, bool leads, KcfSlice *document, KcfAnswer *ans
 	answer->computed = true;
 }
 
-/* Has somebody else, who does not ask for our lock, written or purged the key while we computed? */
+/*
+ * Has somebody on another server written or purged the key while we computed? Who has only missed it takes what is
+ * there, who refreshes it takes only what is newer.
+ */
 static bool
-is_overtaken(const KcfNewest *before, const KcfNewest *after, int64 began)
+is_overtaken(const KcfProductKey *key, const KcfNewest *before, const KcfNewest *after,
+			 TimestampTz since, int64 began)
 {
 	if (after->presence == KCF_ABSENT)
 		return before->presence != KCF_ABSENT;
-	return (after->offset != before->offset || after->partition != before->partition) &&
-		   after->timestamp > began &&
+	if (after->offset == before->offset && after->partition == before->partition)
+		return false;
+	if (since != 0)
+		return kcf_product_is_good(key, after, since);
+	return after->timestamp > began &&
 		   after->timestamp <= kcf_product_millis(GetCurrentTimestamp()) + FUTURE_MS;
 }
 
-/* We lead: compute, keep, tell. before: what there is. */
+/* We lead: compute, keep, tell. before: what there is. since: of the statement that has missed it; 0: it is refreshed. */
 static void
-fly(const KcfProductKey *key, const KcfNewest *before, KcfKeeping keeping, KcfAnswer *answer)
+fly(const KcfProductKey *key, const KcfNewest *before, TimestampTz since, KcfAnswer *answer)
 {
 	KcfWritten written = { .partition = -1, .offset = -1 };
 	KcfSlice document;
@@ -308,7 +276,7 @@ fly(const KcfProductKey *key, const KcfNewest *before, KcfKeeping keeping, KcfAn
 
 	compute(key, true, &document, answer);
 	kcf_product_newest(key, &after, &other);
-	if (is_overtaken(before, &after, answer->timestamp))
+	if (is_overtaken(key, before, &after, since, answer->timestamp))
 	{
 		/* What was purged is not to come back; what was put is newer than what we know. */
 		if (after.presence == KCF_PRESENT || after.presence == KCF_NOTHING)
@@ -316,8 +284,8 @@ fly(const KcfProductKey *key, const KcfNewest *before, KcfKeeping keeping, KcfAn
 		answer->computed = true;
 		return;
 	}
-	if (kcf_product_keep(key, &after, key->def->owner, &document, answer->timestamp, keeping,
-						 &written, &passed))
+	if (kcf_product_keep(key, &after, key->def->owner, &document, answer->timestamp,
+						 since != 0 ? KCF_KEEP_GLADLY : KCF_KEEP_SURELY, &written, &passed))
 		kcf_product_place(key, answer, written.partition, written.offset);
 	else
 		COUNT(key, not_kept);
@@ -369,23 +337,23 @@ kcf_product_prime(KcfTableDef *def, const Datum *values, TimestampTz since, KcfA
 		return;
 	}
 
-	if (!try_lead(&key))
+	if (!kcf_flight_try_lead(def->relid, key.hash))
 	{
 		began_to_wait = kcf_moment_now();
-		wait_for_landing(&key);
+		kcf_flight_await(def->relid, key.hash);
 		if (heard(&key, began_to_wait, since, answer) || found(&key, since, &newest, answer))
 		{
 			COUNT(&key, waited);
 			return;
 		}
 		/* It was not for us. Of all who have found that, one leads, and the others go on waiting. */
-		wait_to_lead(&key);
+		lead(&key);
 	}
 	/* Somebody may have landed since we looked, and the cache not have it yet. */
 	if (heard(&key, began_to_wait, since, answer) || found(&key, since, &newest, answer))
 		COUNT(&key, waited);
 	else
-		fly(&key, &newest, KCF_KEEP_GLADLY, answer);
+		fly(&key, &newest, since, answer);
 	land(&key);
 }
 
@@ -428,7 +396,7 @@ kcf_product_refresh(KcfTableDef *def, const Datum *values, int64 unless_newer_th
 	bool due;
 
 	kcf_product_key(def, values, &key);
-	wait_to_lead(&key);
+	lead(&key);
 	kcf_product_newest(&key, &newest, NULL);
 	due = (newest.presence != KCF_PRESENT && newest.presence != KCF_NOTHING) ||
 		  newest.timestamp <= unless_newer_than_ms ||
@@ -437,7 +405,7 @@ kcf_product_refresh(KcfTableDef *def, const Datum *values, int64 unless_newer_th
 	{
 		check_keeping(&key);
 		COUNT(&key, refreshes);
-		fly(&key, &newest, KCF_KEEP_SURELY, &answer);
+		fly(&key, &newest, 0, &answer);
 	}
 	land(&key);
 	return due;
@@ -457,7 +425,7 @@ kcf_product_change(KcfTableDef *def, const Datum *values, KcfProductChange chang
 	bool changed = false;
 
 	kcf_product_key(def, values, &key);
-	wait_to_lead(&key);
+	lead(&key);
 	kcf_product_newest(&key, &newest, &old);
 	if (newest.presence == KCF_PRESENT)
 	{

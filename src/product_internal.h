@@ -73,8 +73,6 @@ typedef enum KcfKeeping
 extern bool kcf_product_keep(const KcfProductKey *key, const KcfNewest *newest, Oid userid,
 							 const KcfSlice *document, int64 timestamp, KcfKeeping keeping,
 							 KcfWritten *written, bool *passed);
-/* Does the cache show what is at this place, or what came after it? */
-extern bool kcf_product_has_passed(const KcfProductKey *key, int32 partition, int64 offset);
 /* Would it be in vain to try? Kafka has not been there a moment ago. */
 extern bool kcf_product_keeps_nothing(const KcfProductKey *key);
 /* A WARNING that a row was not kept, once for a statement and a table. why: a sentence. */

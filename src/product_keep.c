@@ -394,47 +394,7 @@ send_gladly(const KcfProductKey *key, const KcfNewest *newest, Oid userid, const
 	return false;
 }
 
-bool
-kcf_product_has_passed(const KcfProductKey *key, int32 partition, int64 offset)
-{
-	KcfTable *table = key->table;
-	bool passed = false;
-
-	if (table == NULL)
-		return false;
-	LWLockAcquire(kcf_registry_lock, LW_SHARED);
-	if (table->relid == key->def->relid && kcf_table_shows_followed(table) &&
-		partition < table->followed.n)
-		passed = (int64) pg_atomic_read_u64(&table->followed.array[partition].next) > offset;
-	LWLockRelease(kcf_registry_lock);
-	/* What is read next was published before its position was shown. */
-	pg_read_barrier();
-	return passed;
-}
-
 int64 kcf_product_kept_us = 0;
-
-/* Until the cache shows the record; false: it takes too long. */
-static bool
-wait_passed(const KcfProductKey *key, const KcfWritten *written)
-{
-	KcfTable *table = key->table;
-	TimestampTz deadline;
-	bool passed;
-	bool in_time = true;
-
-	if (table == NULL || written->partition < 0)
-		return false;
-	if (kcf_product_has_passed(key, written->partition, written->offset))
-		return true;
-	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PASSING_MS);
-	kcf_wait_prepare_table(table);
-	while (!(passed = kcf_product_has_passed(key, written->partition, written->offset)) && in_time)
-		in_time = kcf_wait_sleep_table(
-			table, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline));
-	kcf_wait_cancel(table->database);
-	return passed;
-}
 
 bool
 kcf_product_keep(const KcfProductKey *key, const KcfNewest *newest, Oid userid,
@@ -469,7 +429,8 @@ kcf_product_keep(const KcfProductKey *key, const KcfNewest *newest, Oid userid,
 		return false;
 	if (key->table && pg_atomic_read_u64(&key->table->put_failed_at) != 0)
 		pg_atomic_write_u64(&key->table->put_failed_at, 0);
-	*passed = wait_passed(key, written);
+	*passed = kcf_table_wait_passed(key->table, key->def->relid, written->partition,
+									written->offset, PASSING_MS);
 	kcf_product_kept_us += Max(GetCurrentTimestamp() - start, 0);
 	return true;
 }

@@ -459,5 +459,12 @@ extern void kcf_wait_broadcast(int database);
 extern void kcf_wait_prepare_table(KcfTable *table);
 extern bool kcf_wait_sleep_table(KcfTable *table, long timeout_ms);
 extern void kcf_wait_broadcast_table(KcfTable *table);
+/*
+ * Does this relation show what is at this place of its topic, or what came after it? Then what is read next has it.
+ * The other waits for that, so long; false: it takes longer. A table NULL has passed nothing.
+ */
+extern bool kcf_table_has_passed(KcfTable *table, Oid relid, int32 partition, int64 offset);
+extern bool kcf_table_wait_passed(KcfTable *table, Oid relid, int32 partition, int64 offset,
+								  long timeout_ms);
 
 #endif /* KCF_REGISTRY_H */

@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
+#include "utils/timestamp.h"
 
 static KcfTable *tables = NULL;
 
@@ -558,4 +559,42 @@ kcf_table_add_up(KcfTable *table, const KcfCounters *counters, KcfCounters *coun
 		totals[i] += now[i] - before[i];
 	pg_atomic_fetch_add_u32(&table->counters_version, 1);
 	*counted = *counters;
+}
+
+/* ---- what a reader finds ---- */
+
+bool
+kcf_table_has_passed(KcfTable *table, Oid relid, int32 partition, int64 offset)
+{
+	bool passed = false;
+
+	if (table == NULL || partition < 0)
+		return false;
+	LWLockAcquire(kcf_registry_lock, LW_SHARED);
+	if (table->relid == relid && kcf_table_shows_followed(table) && partition < table->followed.n)
+		passed = (int64) pg_atomic_read_u64(&table->followed.array[partition].next) > offset;
+	LWLockRelease(kcf_registry_lock);
+	/* What is read next was published before its position was shown. */
+	pg_read_barrier();
+	return passed;
+}
+
+bool
+kcf_table_wait_passed(KcfTable *table, Oid relid, int32 partition, int64 offset, long timeout_ms)
+{
+	TimestampTz deadline;
+	bool passed = kcf_table_has_passed(table, relid, partition, offset);
+
+	if (passed || table == NULL || timeout_ms <= 0)
+		return passed;
+	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	kcf_wait_prepare_table(table);
+	while (!(passed = kcf_table_has_passed(table, relid, partition, offset)))
+	{
+		if (!kcf_wait_sleep_table(table,
+								  TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline)))
+			break;
+	}
+	kcf_wait_cancel(table->database);
+	return passed;
 }
