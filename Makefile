@@ -89,6 +89,7 @@ OBJS = \
 	src/product.o \
 	src/product_compute.o \
 	src/product_keep.o \
+	src/product_fit.o \
 	src/product_key.o \
 	src/product_memo.o \
 	src/properties.o \

@@ -328,10 +328,6 @@ match_fields(const KcfTableDef *def, KcfProduct *product, const Columns *columns
 			continue;
 		}
 		attr = TupleDescAttr(def->desc, field->column - 1);
-		if (attr->attgenerated)
-			refuse_shape(def, product,
-						 psprintf("Column \"%s\" is generated.", NameStr(attr->attname)),
-						 "Drop it from the function's result.");
 		if (getBaseType(field->type) != getBaseType(attr->atttypid) &&
 			!IsBinaryCoercible(field->type, attr->atttypid))
 			refuse_shape(def, product,
@@ -343,8 +339,13 @@ match_fields(const KcfTableDef *def, KcfProduct *product, const Columns *columns
 	}
 	for (int i = 1; i <= def->desc->natts; i++)
 	{
-		if (def->columns[i - 1].kind == KCF_COLUMN_JSON && !filled[i] &&
-			!TupleDescAttr(def->desc, i - 1)->attgenerated)
+		if (def->columns[i - 1].kind != KCF_COLUMN_JSON)
+			continue;
+		/* which would be computed for INSERT only */
+		if (TupleDescAttr(def->desc, i - 1)->attgenerated)
+			refuse_shape(def, product, psprintf("Column \"%s\" is generated.", column_name(def, i)),
+						 "Drop it from the table; let the function compute it.");
+		if (!filled[i])
 			refuse_shape(def, product,
 						 psprintf("Column \"%s\" is no column of its result.", column_name(def, i)),
 						 "Drop it from the table, or add it to the function's result.");

@@ -17,6 +17,7 @@
 #include "compat.h"
 #include "flights.h"
 #include "product_compute.h"
+#include "product_fit.h"
 #include "rowmap.h"
 
 #include "access/xact.h"
@@ -320,8 +321,17 @@ kcf_product_prime(KcfTableDef *def, const Datum *values, TimestampTz since, KcfA
 	KcfProductKey key;
 	KcfNewest newest;
 	KcfMoment began_to_wait = 0;
+	Datum fitting[KCF_MAX_KEYS];
 
-	kcf_product_key(def, values, &key);
+	if (!kcf_product_key_fits(def, values, fitting))
+	{
+		memset(answer, 0, sizeof(*answer));
+		answer->partition = -1;
+		answer->offset = -1;
+		answer->timestamp = kcf_product_millis(since);
+		return;
+	}
+	kcf_product_key(def, fitting, &key);
 	if (found(&key, since, &newest, answer))
 	{
 		COUNT(&key, waited);
