@@ -84,7 +84,7 @@ CREATE FOREIGN TABLE dashboards.overview (
 ) SERVER kafka OPTIONS (topic 'dashboards.overview', compute 'app.overview');
 
 -- What has to be computed anew when a row changes: a function of the old row and the new one, either of
--- which may be NULL, gives the product's keys. A user who moves is of two organizations.
+-- which may be NULL, gives the product's keys; NULL is none. A user who moves is of two organizations.
 CREATE FUNCTION app.organizations_of_user(old users, new users) RETURNS SETOF uuid
 LANGUAGE sql STABLE
 BEGIN ATOMIC
@@ -100,37 +100,33 @@ END;
 CREATE FUNCTION app.days_of_session(old sessions, new sessions) RETURNS SETOF date
 LANGUAGE sql STABLE
 BEGIN ATOMIC
-    SELECT (old._time AT TIME ZONE 'UTC')::date WHERE old._time IS NOT NULL
-    UNION
-    SELECT (new._time AT TIME ZONE 'UTC')::date WHERE new._time IS NOT NULL;
+    VALUES ((old._time AT TIME ZONE 'UTC')::date), ((new._time AT TIME ZONE 'UTC')::date);
 END;
 
 CREATE FUNCTION app.user_of_order(old orders, new orders) RETURNS SETOF uuid
 LANGUAGE sql STABLE
 BEGIN ATOMIC
-    SELECT old.user_id WHERE old.user_id IS NOT NULL
-    UNION
-    SELECT new.user_id WHERE new.user_id IS NOT NULL;
+    VALUES (old.user_id), (new.user_id);
 END;
 
 CREATE FUNCTION app.organization_itself(old organizations, new organizations) RETURNS SETOF uuid
 LANGUAGE sql STABLE
 BEGIN ATOMIC
-    SELECT coalesce(old.id, new.id);
+    VALUES (old.id), (new.id);
 END;
 
 CREATE FUNCTION app.organization_of_sessions(old dashboards.sessions_per_organization, new dashboards.sessions_per_organization)
 RETURNS SETOF uuid
 LANGUAGE sql STABLE
 BEGIN ATOMIC
-    SELECT coalesce(old.org_id, new.org_id);
+    VALUES (old.org_id), (new.org_id);
 END;
 
 CREATE FUNCTION app.organization_of_names(old dashboards.users_without_session, new dashboards.users_without_session)
 RETURNS SETOF uuid
 LANGUAGE sql STABLE
 BEGIN ATOMIC
-    SELECT coalesce(old.org_id, new.org_id);
+    VALUES (old.org_id), (new.org_id);
 END;
 
 -- Sources are cached tables, ordinary ones, and other products.

@@ -36,7 +36,7 @@ sub blocks
 
 # --- the model: three organizations; 12 users, the last two without sessions -----------------------------------------
 
-my @products = qw(sessions_per_organization users_without_session busiest_hour spent overview);
+my @products = qw(sessions_per_organization users_without_session busiest_hour spent overview sessions_of_user);
 $kafka->topic($_, 2) foreach qw(organizations users sessions), map { "dashboards.$_" } @products;
 $kafka->produce('organizations', '*', org($_), qq({"name":"Organization $_"})) foreach 1 .. 3;
 foreach my $n (1 .. 12)
@@ -135,6 +135,16 @@ becomes("SELECT page->>'without_session' FROM dashboards.overview WHERE org_id::
 becomes("SELECT page->>'name' FROM dashboards.overview WHERE org_id::text = '${\org(1)}'", 'Renamed', 'a new name does');
 becomes("SELECT rows FROM dashboards.sessions_per_organization WHERE org_id::text = '${\org(3)}'", '[{"n": 1, "type": "REGULAR"}]', 'what was nothing is something');
 equal('records of somebody else', sessions_per_organization => 3, users_without_session => 2, overview => 3, spent => 1, busiest_hour => 1);
+
+# An augmented one: what is kept is changed by what has changed, and computed behind that.
+my %page = blocks('docs/data-products.md');
+one($page{augment});
+is(one("SELECT n FROM dashboards.sessions_of_user WHERE user_id = '${\user(3)}'"), '1', 'a product that is augmented is computed first');
+$kafka->produce('sessions', '*', session($_), sprintf '{"user":{"id":"%s"},"type":"REGULAR"}', user(3)) foreach 30, 31;
+becomes("SELECT n FROM dashboards.sessions_of_user WHERE user_id::text = '${\user(3)}'", '3', '... and follows');
+$kafka->produce('sessions', '*', session(30), sprintf '{"user":{"id":"%s"},"type":"REGULAR"}', user(4));
+becomes("SELECT n FROM dashboards.sessions_of_user WHERE user_id::text = '${\user(3)}'", '2', '... when a session moves');
+becomes("SELECT n FROM dashboards.sessions_of_user WHERE user_id::text = '${\user(4)}'", '2', '... to a user that had not been asked for');
 
 # What others read is the same, and they need nothing of ours for it.
 my %kept = fold($kafka, 'dashboards.sessions_per_organization');
