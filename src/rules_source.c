@@ -177,7 +177,10 @@ deform(const Changes *changes, const KcfRow *row, int which)
 	heap_deform_tuple(&tuple, changes->def->desc, changes->values[which], changes->isnull[which]);
 }
 
-/* A record that says again what is there differs in its place and time only, and in what came along with it. */
+/*
+ * A record that says again what is there differs in its place only. Its time may be what somebody computes with; but a
+ * product is computed again and again, with the same result.
+ */
 static bool
 says_the_same(const Changes *changes)
 {
@@ -187,7 +190,10 @@ says_the_same(const Changes *changes)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
-		if (kcf_column_is_metadata(changes->def->columns[i].kind))
+		KcfColumnKind kind = changes->def->columns[i].kind;
+
+		if (kind == KCF_COLUMN_PARTITION || kind == KCF_COLUMN_OFFSET ||
+			(kind == KCF_COLUMN_TIMESTAMP && kcf_is_product(changes->def)))
 			continue;
 		if (changes->isnull[0][i] != changes->isnull[1][i])
 			return false;
