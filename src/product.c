@@ -441,6 +441,7 @@ kcf_product_change(KcfTableDef *def, const Datum *values, KcfProductChange chang
 	{
 		check_keeping(&key);
 		document = change(def, values, &old, arg);
+		stay_clean();
 		kcf_product_decode(&key, &document, newest.timestamp, &row);
 		kcf_product_newest(&key, &after, NULL);
 		changed = after.presence == KCF_PRESENT && after.partition == newest.partition &&

@@ -15,7 +15,9 @@
 #include "snapshot.h"
 
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -368,6 +370,14 @@ try_send(const KcfProductKey *key, const KcfNewest *newest, Oid userid, const Kc
 	return error;
 }
 
+/* Details may name brokers: as in the views, they are for the owner and for monitors. */
+static bool
+tells_more(const KcfProductKey *key, const ErrorData *error)
+{
+	return error->detail && (kcf_owns_relation(key->def->relid, GetUserId()) ||
+							 has_privs_of_role(GetUserId(), ROLE_PG_MONITOR));
+}
+
 /*
  * What fails at once is tried again: the producer has ended, and the next one may do better. What takes long will do so
  * for others, too: they need not try for a while. false: not kept, and a warning has said so.
@@ -390,7 +400,9 @@ send_gladly(const KcfProductKey *key, const KcfNewest *newest, Oid userid, const
 		return true;
 	if (key->table && slow)
 		pg_atomic_write_u64(&key->table->put_failed_at, kcf_moment_now());
-	kcf_product_warn(key, psprintf("Writing it has failed: %s.", error->message));
+	kcf_product_warn(key, psprintf("Writing it has failed: %s.%s%s", error->message,
+								   tells_more(key, error) ? " " : "",
+								   tells_more(key, error) ? error->detail : ""));
 	return false;
 }
 

@@ -166,6 +166,15 @@ is($told->{state}, '23502', 'a result that the table cannot take');
 like($told->{err}, qr/what was computed is no row of cached table "strict".*Column "b"/s, '... and why');
 is(scalar($kafka->read_topic('strict')), 0, '... is not written');
 
+# What Kafka does not take is an answer nevertheless; and reading is enough to compute.
+one(q{CREATE FUNCTION large(k text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT repeat('x', 2000000) $$});
+product('l', compute => 'public.large');
+$told = told($node, "SELECT length(value::text) FROM l WHERE k = 'x'");
+is($told->{out}, '2000002', 'a value that is too large for a record');
+like($told->{err}, qr/WARNING:.*computed row of "l" was not kept.*DETAIL:  Writing it has failed: .* The record was not written: .*/s, '... is not kept');
+is(one("BEGIN READ ONLY; SELECT value FROM p WHERE k = 'k30'; COMMIT"), '30', 'a transaction that only reads computes');
+is(records('p', 'k30'), 1, '... and keeps it');
+
 # --- Kafka is away -------------------------------------------------------------------------------------------------
 
 is(one("SELECT value FROM p WHERE k = 'k4'"), '4', 'before Kafka goes away');
