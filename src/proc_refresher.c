@@ -130,7 +130,7 @@ as_good(const KcfTableDef *def, const KcfRefreshClaim *claim)
 		return PG_INT64_MAX;
 	if (claim->reasons & 1U << KCF_REFRESH_PERIOD)
 		than = kcf_product_millis(claim->first_requested);
-	if (claim->reasons & 1U << KCF_REFRESH_READ)
+	if (claim->reasons & 1U << KCF_REFRESH_READ && def->options->soft_ttl != 0)
 		than = Max(than, kcf_product_millis(GetCurrentTimestamp()) - def->options->soft_ttl);
 	return than;
 }
