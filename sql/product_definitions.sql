@@ -109,6 +109,8 @@ SELECT try(:v, $$compute 'product_definitions.over(bigint)'$$);
 SELECT try(:v, $$compute 'product_definitions.over(text)'$$);
 SELECT try(:v, $$compute 'product_definitions.unsure(text)'$$);
 SELECT try(:v, $$compute 'product_definitions.two(int, text)'$$);
+CREATE FUNCTION pg_temp.passing(id int) RETURNS int LANGUAGE sql AS 'SELECT 1';
+SELECT try(:v, $$compute 'pg_temp.passing'$$);
 SELECT try(:v, $$compute 'a.b.c.d'$$);
 SELECT try(:v, $$compute 'not a name'$$);
 SELECT try(:v, $$compute 'product_definitions.scalar(int'$$);

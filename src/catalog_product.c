@@ -215,6 +215,11 @@ find_function(Subject *subject, const char *name, const Oid *types, int ntypes)
 							list_length(names) == 1 ? errhint(HINT_OF_NAMES)
 													: errhint("%s", subject->arguments)));
 	}
+	if (isAnyTempNamespace(get_func_namespace(result)))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+						errmsg("function %s is temporary", name),
+						errdetail("Other sessions do not have it."),
+						errhint("Create it in a schema that lasts.")));
 	kind = get_func_prokind(result);
 	if (kind != PROKIND_FUNCTION)
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
