@@ -174,11 +174,20 @@ static struct
 	CommandId command; /* up to here nothing was written but by computations */
 } clean;
 
-static bool
-is_clean(void)
+/* What the present command has written is seen by the next one, which the computation may be. */
+bool
+kcf_product_is_clean(void)
 {
 	CommandId command = clean.transaction == kcf_my_transaction() ? clean.command : FirstCommandId;
 
+	if (GetCurrentCommandId(false) != command)
+		return false;
+	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		return true;
+	if (IsInParallelMode())
+		return false;
+	/* It counts only where something was written. */
+	CommandCounterIncrement();
 	return GetCurrentCommandId(false) == command;
 }
 
@@ -191,13 +200,14 @@ stay_clean(void)
 }
 
 /*
- * Of when is what is computed now? A function that only reads gets a snapshot of its own; one that writes has the
- * transaction's, and a fixed one is as old as that.
+ * Of when is what is computed now? A function that only reads gets a snapshot of its own, unless there are parallel
+ * workers; one that writes has the transaction's, and a fixed one is as old as that.
  */
 static int64
 moment_of_computing(const KcfProductKey *key)
 {
-	bool old = IsolationUsesXactSnapshot() && !kcf_catalog_product(key->def)->reads_only;
+	bool old = IsInParallelMode() ||
+			   (IsolationUsesXactSnapshot() && !kcf_catalog_product(key->def)->reads_only);
 
 	return kcf_product_millis(old ? GetCurrentTransactionStartTimestamp() : GetCurrentTimestamp());
 }
@@ -208,8 +218,9 @@ may_keep(const KcfProductKey *key)
 {
 	int64 now = kcf_product_millis(GetCurrentTimestamp());
 
-	return is_clean() && kcf_product_age_at(key->def->options, false, moment_of_computing(key),
-											now) == KCF_AGE_FRESH;
+	return kcf_product_is_clean() &&
+		   kcf_product_age_at(key->def->options, false, moment_of_computing(key), now) ==
+			   KCF_AGE_FRESH;
 }
 
 /* The function's answer, as a document and as a row. Others are told of an error where we lead. */
@@ -217,7 +228,7 @@ static void
 compute(const KcfProductKey *key, bool leads, KcfSlice *document, KcfAnswer *answer)
 {
 	MemoryContext mcxt = CurrentMemoryContext;
-	bool was_clean = is_clean();
+	bool was_clean = kcf_product_is_clean();
 
 	PG_TRY();
 	{
@@ -384,7 +395,7 @@ kcf_product_look(KcfTableDef *def, const Datum *values, KcfAnswer *answer)
 static void
 check_keeping(const KcfProductKey *key)
 {
-	if (!is_clean())
+	if (!kcf_product_is_clean())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot refresh cached table \"%s\" in a transaction that has written",

@@ -52,6 +52,8 @@ extern void kcf_product_newest(const KcfProductKey *key, KcfNewest *newest, KcfA
 extern bool kcf_product_is_good(const KcfProductKey *key, const KcfNewest *newest,
 								TimestampTz since);
 
+/* Has the transaction written nothing but what computations have? Else what it computes is for itself alone. */
+extern bool kcf_product_is_clean(void);
 /* The row that a record with this document is; what the table cannot take is an error. */
 extern void kcf_product_decode(const KcfProductKey *key, const KcfSlice *document, int64 timestamp,
 							   KcfAnswer *answer);

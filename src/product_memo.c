@@ -3,7 +3,8 @@
  *		What a statement was told of keys that it missed: it is told the same again.
  *
  * What a miss has computed is not in the statement's state of the cache, so each look is a miss again. A transaction
- * with a fixed snapshot keeps what it was told to its end: reading twice gives the same.
+ * with a fixed snapshot keeps what it was told to its end: reading twice gives the same. But what it was told of its own
+ * changes is the statement's, since they may be rolled back to a savepoint.
  */
 #include "postgres.h"
 
@@ -58,9 +59,8 @@ forget(void *arg)
 }
 
 static Memo *
-memo_of(EState *estate)
+memo_of(EState *estate, bool fixed)
 {
-	bool fixed = kcf_executor_uses_fixed();
 	MemoryContext mcxt;
 	MemoryContext old;
 	Memo *memo;
@@ -142,18 +142,32 @@ is_good(const Told *told, const KcfTableDef *def, TimestampTz since)
 							  kcf_product_millis(since)) != KCF_AGE_EXPIRED;
 }
 
+static Told *
+find(const Memo *memo, const KcfTableDef *def, const Datum *key, uint64 id, TimestampTz since)
+{
+	Told *told = told_lookup(memo->told, id);
+
+	return told && is_of(told, def, key) && (memo->estate || is_good(told, def, since)) ? told
+																						: NULL;
+}
+
 void
 kcf_product_answer(EState *estate, KcfTableDef *def, const Datum *key, uint64 hash,
 				   TimestampTz since, KcfAnswer *answer)
 {
-	Memo *memo = memo_of(estate);
+	Memo *memo = memo_of(estate, kcf_executor_uses_fixed());
 	uint64 id = hash_combine64(hash, def->relid);
-	Told *told = told_lookup(memo->told, id);
+	Told *told = find(memo, def, key, id, since);
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext work;
 	bool found;
 
-	if (told && is_of(told, def, key) && (memo->estate || is_good(told, def, since)))
+	if (told == NULL && memo->estate == NULL && !kcf_product_is_clean())
+	{
+		memo = memo_of(estate, false);
+		told = find(memo, def, key, id, since);
+	}
+	if (told)
 	{
 		*answer = told->answer;
 		return;
