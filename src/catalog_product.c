@@ -63,7 +63,8 @@ kcf_product_settings_fix(void)
 void
 kcf_product_settings_restore(int level)
 {
-	AtEOXact_GUC(true, level);
+	/* What the function has set by itself, too. */
+	AtEOXact_GUC(false, level);
 }
 
 void

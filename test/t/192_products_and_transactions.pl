@@ -39,9 +39,14 @@ INSERT INTO source SELECT i, i FROM generate_series(1, 100) i;
 CREATE FUNCTION of_source(k int) RETURNS int LANGUAGE sql STABLE AS 'SELECT v FROM public.source s WHERE s.k = $1';
 CREATE TABLE calls (k int);
 CREATE FUNCTION of_source_logged(k int) RETURNS int LANGUAGE plpgsql VOLATILE AS $$ BEGIN INSERT INTO public.calls VALUES (k); RETURN (SELECT v FROM public.source s WHERE s.k = $1); END $$;
+CREATE FUNCTION of_settings(k int) RETURNS int LANGUAGE plpgsql VOLATILE AS $$ BEGIN PERFORM set_config('work_mem', '123MB', false), set_config('search_path', 'evil', false); RETURN 1; END $$;
 });
 product('p', 'of_source');
 product('volatile', 'of_source_logged');
+product('settings', 'of_settings');
+
+# --- settings ------------------------------------------------------------------------------------------
+is(one("SELECT value FROM settings WHERE k = 1; SHOW work_mem; SHOW search_path"), qq{1\n4MB\n"\$user", public}, 'a function changes no settings of who reads');
 
 # --- a statement that writes ---------------------------------------------------------------------------
 for my $p ('p', 'volatile')
