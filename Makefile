@@ -34,6 +34,7 @@ OBJS = \
 	src/fdw_modify_plan.o \
 	src/fdw_plan.o \
 	src/fdw_product.o \
+	src/fdw_product_join.o \
 	src/fdw_product_scan.o \
 	src/fdw_relinfo.o \
 	src/fdw_scan.o \

@@ -82,6 +82,9 @@ EXPLAIN (COSTS OFF) SELECT * FROM members WHERE (org, usr) = (1, 11) AND role = 
 EXPLAIN (COSTS OFF) SELECT * FROM orders o JOIN members m ON m.usr = o.user_id AND m.org = o.id;
 EXPLAIN (COSTS OFF) SELECT * FROM orders o JOIN members m ON m.usr = o.user_id AND m.org = 3;
 EXPLAIN (COSTS OFF) SELECT * FROM orders o JOIN members m ON m.usr = o.user_id WHERE o.id < 5;
+-- one value for several columns
+EXPLAIN (COSTS OFF) SELECT * FROM orders o JOIN members m ON m.usr = o.user_id AND m.org = o.user_id WHERE o.id < 5;
+SELECT o.id, m.* FROM orders o JOIN members m ON m.usr = o.user_id AND m.org = o.user_id WHERE o.id IN (143, 286);
 -- values from two relations
 EXPLAIN (COSTS OFF) SELECT * FROM orders o CROSS JOIN orders p JOIN members m ON m.usr = o.user_id AND m.org = p.id
 	WHERE o.id < 5 AND p.id < 5;

@@ -46,7 +46,7 @@ extern bool kafkaCacheIsForeignScanParallelSafe(PlannerInfo *root, RelOptInfo *r
 extern void kcf_fdw_plan_init(void);
 extern void kcf_fdw_set_size(PlannerInfo *root, RelOptInfo *baserel, Oid relid);
 
-/* fdw_product.c: hooks */
+/* fdw_product_join.c: hooks */
 extern void kcf_fdw_product_init(void);
 
 /* fdw_scan.c */

@@ -247,13 +247,12 @@ key_on_left(Expr *clause, bool commuted)
 
 /* The key's values out of the clauses. false: they do not bind the whole key. */
 static bool
-take_key(PlannerInfo *root, RelOptInfo *rel, const KcfKeyType *key, List **clauses, List **values,
-		 List **types, List **taken, bool *array)
+take_key(PlannerInfo *root, RelOptInfo *rel, const KcfKeyType *key, Relids outer, List **clauses,
+		 List **values, List **types, List **taken, bool *array)
 {
 	KcfKeyMatch found[KCF_MAX_KEYS];
 	RestrictInfo *source[KCF_MAX_KEYS] = { NULL };
 	List *left = NIL;
-	int n = 0;
 	ListCell *lc;
 
 	foreach (lc, *clauses)
@@ -262,11 +261,9 @@ take_key(PlannerInfo *root, RelOptInfo *rel, const KcfKeyType *key, List **claus
 		KcfKeyMatch match;
 		bool matches = kcf_key_match(root, key, rel, rinfo, &match);
 
-		if (matches && source[match.column] == NULL)
-			n++;
-		else if (matches && found[match.column].array && !match.array)
+		if (matches && source[match.column] != NULL && found[match.column].array && !match.array)
 			left = lappend(left, source[match.column]); /* a single value is better than many */
-		else
+		else if (!matches || source[match.column] != NULL)
 		{
 			left = lappend(left, rinfo);
 			continue;
@@ -274,10 +271,11 @@ take_key(PlannerInfo *root, RelOptInfo *rel, const KcfKeyType *key, List **claus
 		found[match.column] = match;
 		source[match.column] = rinfo;
 	}
-	if (n < key->nkeys)
-		return false;
 	for (int i = 0; i < key->nkeys; i++)
 	{
+		if (source[i] == NULL &&
+			(source[i] = kcf_key_implied(root, rel, key, i, outer, &found[i])) == NULL)
+			return false;
 		*values = lappend(*values, found[i].value);
 		*types = lappend_oid(*types, found[i].type);
 		*taken = lappend(*taken, key_on_left(source[i]->clause, found[i].commuted));
@@ -304,8 +302,9 @@ kafkaCacheGetForeignPlan(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntabl
 		flags = intVal(linitial(best_path->fdw_private));
 	if (flags & KCF_PLAN_LOOKUP)
 	{
-		if (!take_key(root, baserel, &kcf_catalog_cached(foreigntableid)->key, &scan_clauses,
-					  &values, &types, &taken, &array))
+		if (!take_key(root, baserel, &kcf_catalog_cached(foreigntableid)->key,
+					  PATH_REQ_OUTER(&best_path->path), &scan_clauses, &values, &types, &taken,
+					  &array))
 			elog(ERROR, "no value for the key of relation %u", foreigntableid);
 		flags |= array ? KCF_PLAN_ARRAY : 0;
 	}

@@ -16,24 +16,14 @@
 #include "fdw.h"
 #include "fdw_sources.h"
 
-#include "jit/jit.h"
 #include "miscadmin.h"
-#include "nodes/nodeFuncs.h"
-#include "optimizer/cost.h"
-#include "optimizer/pathnode.h"
-#include "optimizer/paths.h"
-#include "optimizer/planmain.h"
-#include "optimizer/planner.h"
 #include "parser/parsetree.h"
-
-static set_join_pathlist_hook_type prev_join_pathlist = NULL;
-static planner_hook_type prev_planner = NULL;
 
 /* ---- the products of a query ---- */
 
 /* Our foreign table of a base relation that is read; NULL: none of ours. */
-static KcfTableDef *
-definition(PlannerInfo *root, const RelOptInfo *rel)
+KcfTableDef *
+kcf_product_definition(PlannerInfo *root, const RelOptInfo *rel)
 {
 	if (rel == NULL || rel->fdwroutine == NULL ||
 		rel->fdwroutine->GetForeignPaths != kafkaCacheGetForeignPaths)
@@ -49,7 +39,7 @@ is_product_rel(PlannerInfo *root, int relid)
 
 	if (rel == NULL || rel->reloptkind != RELOPT_BASEREL || planner_rt_fetch(relid, root)->inh)
 		return false;
-	def = definition(root, rel);
+	def = kcf_product_definition(root, rel);
 	return def && kcf_is_product(def) && !bms_is_member(relid, root->all_result_relids);
 }
 
@@ -87,11 +77,12 @@ typedef struct Growth
 	Relids keys;    /* relations that bring the key */
 	Relids placed;  /* those that do not wait for the product themselves */
 	Relids sources; /* so far */
+	bool dividing;  /* which of them belong together? */
 } Growth;
 
 /* Outer joins have numbers of their own, since 16. */
-static Relids
-base_of(PlannerInfo *root, Relids relids)
+Relids
+kcf_base_relids(PlannerInfo *root, Relids relids)
 {
 	return bms_intersect(relids, root->all_baserels);
 }
@@ -113,7 +104,8 @@ in_reach(const Growth *g, int relid)
 		bool inside = bms_is_member(relid, join->syn_righthand);
 
 		if (bms_is_member(g->product, join->syn_righthand) &&
-			inside != bms_is_subset(g->keys, join->syn_righthand))
+			inside != (g->dividing ? bms_overlap(g->sources, join->syn_righthand)
+								   : bms_is_subset(g->keys, join->syn_righthand)))
 			return false;
 		if (join->jointype == JOIN_FULL && bms_is_member(g->product, join->syn_lefthand) &&
 			!bms_is_member(relid, join->syn_lefthand))
@@ -150,15 +142,21 @@ grow_by_joins(Growth *g)
 	foreach (lc, g->root->join_info_list)
 	{
 		SpecialJoinInfo *join = lfirst(lc);
-		Relids inner = base_of(g->root, join->syn_righthand);
-		Relids outer = base_of(g->root, join->min_lefthand);
+		Relids inner = kcf_base_relids(g->root, join->syn_righthand);
+		Relids outer = kcf_base_relids(g->root, join->min_lefthand);
 		bool begun = bms_overlap(inner, g->sources);
 
 		if (bms_is_member(g->product, inner))
+		{
+			/* the join that the key comes through has to be possible */
+			if (!g->dividing && join->jointype != JOIN_FULL && !bms_is_subset(g->keys, inner) &&
+				all_in_reach(g, outer))
+				g->sources = bms_add_members(g->sources, outer);
 			continue;
+		}
 		if (join->jointype == JOIN_FULL)
 		{
-			outer = base_of(g->root, join->syn_lefthand);
+			outer = kcf_base_relids(g->root, join->syn_lefthand);
 			if (bms_is_member(g->product, outer) || !(begun || bms_overlap(outer, g->sources)))
 				continue;
 		}
@@ -203,7 +201,7 @@ joined_by_clause(const Growth *g, const RelOptInfo *rel, Relids both)
 
 	foreach (lc, rel->joininfo)
 	{
-		Relids used = base_of(g->root, lfirst_node(RestrictInfo, lc)->clause_relids);
+		Relids used = kcf_base_relids(g->root, lfirst_node(RestrictInfo, lc)->clause_relids);
 
 		if (bms_overlap(used, g->sources) && bms_is_subset(used, both))
 			return true;
@@ -229,7 +227,7 @@ joined_by_equality(const Growth *g, int relid)
 		foreach (lc2, ec->ec_members)
 		{
 			EquivalenceMember *em = lfirst_node(EquivalenceMember, lc2);
-			Relids used = base_of(g->root, em->em_relids);
+			Relids used = kcf_base_relids(g->root, em->em_relids);
 
 			if (bms_is_empty(used))
 				continue;
@@ -270,7 +268,7 @@ grow_by_references(Growth *g)
 
 	while ((relid = bms_next_member(g->sources, relid)) >= 0)
 		g->sources = bms_add_members(
-			g->sources, base_of(g->root, g->root->simple_rel_array[relid]->lateral_relids));
+			g->sources, kcf_base_relids(g->root, g->root->simple_rel_array[relid]->lateral_relids));
 }
 
 static void
@@ -300,6 +298,7 @@ divide(const Growth *whole)
 		ListCell *lc;
 
 		g.placed = whole->sources;
+		g.dividing = true;
 		g.sources = bms_make_singleton(relid);
 		grow(&g);
 		foreach (lc, parts)
@@ -314,6 +313,58 @@ divide(const Growth *whole)
 	return parts;
 }
 
+/* Has it the whole of each outer join and semi-join that it has a part of the inner side of? */
+static bool
+is_complete(const Growth *g)
+{
+	ListCell *lc;
+
+	foreach (lc, g->root->join_info_list)
+	{
+		SpecialJoinInfo *join = lfirst(lc);
+		Relids inner = kcf_base_relids(g->root, join->syn_righthand);
+		Relids outer = kcf_base_relids(g->root, join->min_lefthand);
+
+		if (bms_is_member(g->product, inner))
+		{
+			if (join->jointype != JOIN_FULL && !bms_is_subset(g->keys, inner) &&
+				!bms_is_subset(outer, g->sources))
+				return false;
+			continue;
+		}
+		if (join->jointype == JOIN_FULL)
+		{
+			Relids both = kcf_base_relids(g->root, bms_union(inner, join->syn_lefthand));
+
+			if (!bms_is_member(g->product, both) && bms_overlap(both, g->sources) &&
+				!bms_is_subset(both, g->sources))
+				return false;
+			continue;
+		}
+		if (!bms_overlap(inner, g->sources))
+			continue;
+		if (!bms_is_subset(inner, g->sources) ||
+			(!bms_is_subset(outer, g->sources) &&
+			 !(bms_is_member(g->product, outer) && can_be_made_unique(join))))
+			return false;
+	}
+	return true;
+}
+
+/* Can these relations be joined, with what it takes, before the product is? */
+static bool
+is_usable(PlannerInfo *root, int product, Relids way, Relids placed)
+{
+	Growth g = { .root = root, .product = product, .placed = placed };
+
+	g.keys = kcf_base_relids(root, way);
+	if (!bms_is_subset(g.keys, placed))
+		return false;
+	g.sources = bms_copy(g.keys);
+	grow(&g);
+	return !bms_is_member(product, g.sources) && is_complete(&g);
+}
+
 /* A key from the inner side of a semi-join that the product is outside of, which cannot be turned round. */
 static bool
 is_one_way(PlannerInfo *root, int product, Relids way)
@@ -324,8 +375,8 @@ is_one_way(PlannerInfo *root, int product, Relids way)
 	{
 		SpecialJoinInfo *join = lfirst(lc);
 
-		if (bms_is_member(product, join->min_lefthand) && bms_overlap(way, join->syn_righthand) &&
-			!can_be_made_unique(join))
+		if (join->jointype == JOIN_SEMI && bms_is_member(product, join->min_lefthand) &&
+			bms_overlap(way, join->syn_righthand) && !can_be_made_unique(join))
 			return true;
 	}
 	return false;
@@ -339,16 +390,11 @@ decide_sources(PlannerInfo *root, int product, Relids placed, KcfProductPlan *pl
 	ListCell *lc;
 
 	foreach (lc, plan->ways)
-	{
-		if (!is_one_way(root, product, lfirst(lc)))
-			ways = bms_add_members(ways, lfirst(lc));
-	}
-	if (ways == NULL)
-		return;
-	g.keys = base_of(root, ways);
+		ways = bms_add_members(ways, lfirst(lc));
+	g.keys = kcf_base_relids(root, ways);
 	g.sources = bms_copy(g.keys);
 	grow(&g);
-	if (bms_is_member(product, g.sources))
+	if (bms_is_member(product, g.sources) || !is_complete(&g))
 		return;
 	plan->sources = g.sources;
 	plan->parts = divide(&g);
@@ -357,27 +403,42 @@ decide_sources(PlannerInfo *root, int product, Relids placed, KcfProductPlan *pl
 
 /* ---- what is done with each product ---- */
 
-/* Those that lie within these relations. */
+/* On the inner side of an outer join or a semi-join a key comes from there where it can: then no order is in the way. */
 static List *
-ways_within(PlannerInfo *root, List *ways, Relids placed)
+nearest_ways(PlannerInfo *root, int product, List *ways)
 {
-	List *result = NIL;
+	ListCell *lc;
+	ListCell *lc2;
+
+	foreach (lc, root->join_info_list)
+	{
+		SpecialJoinInfo *join = lfirst(lc);
+		List *inside = NIL;
+
+		if (!bms_is_member(product, join->syn_righthand))
+			continue;
+		foreach (lc2, ways)
+		{
+			if (bms_is_subset(kcf_base_relids(root, lfirst(lc2)), join->syn_righthand))
+				inside = lappend(inside, lfirst(lc2));
+		}
+		if (inside != NIL)
+			ways = inside;
+	}
+	return ways;
+}
+
+static bool
+place(PlannerInfo *root, int relid, List *ways, Relids placed)
+{
+	KcfProductPlan *plan = root->simple_rel_array[relid]->fdw_private;
 	ListCell *lc;
 
 	foreach (lc, ways)
 	{
-		if (bms_is_subset(base_of(root, lfirst(lc)), placed))
-			result = lappend(result, lfirst(lc));
+		if (is_usable(root, relid, lfirst(lc), placed))
+			plan->ways = lappend(plan->ways, lfirst(lc));
 	}
-	return result;
-}
-
-static bool
-place(PlannerInfo *root, int relid, List *all_ways, Relids placed)
-{
-	KcfProductPlan *plan = root->simple_rel_array[relid]->fdw_private;
-
-	plan->ways = ways_within(root, all_ways, placed);
 	if (plan->ways == NIL)
 		return false;
 	if (linitial(plan->ways) == NULL)
@@ -385,6 +446,7 @@ place(PlannerInfo *root, int relid, List *all_ways, Relids placed)
 	else
 	{
 		plan->mode = KCF_PRODUCT_JOINED;
+		plan->ways = nearest_ways(root, relid, plan->ways);
 		decide_sources(root, relid, placed, plan);
 	}
 	return true;
@@ -409,14 +471,28 @@ decide(PlannerInfo *root)
 		int relid = lfirst_int(lc);
 		RelOptInfo *rel = root->simple_rel_array[relid];
 		bool single;
-		List *sets = kcf_key_sources(root, rel, &definition(root, rel)->key, &single);
+		List *sets = kcf_key_sources(root, rel, &kcf_product_definition(root, rel)->key, &single);
+		KcfProductPlan *plan = palloc0(sizeof(KcfProductPlan));
+		List *open = NIL;
+		ListCell *lc2;
 
-		rel->fdw_private = palloc0(sizeof(KcfProductPlan));
+		rel->fdw_private = plan;
+		foreach (lc2, sets)
+		{
+			if (!is_one_way(root, relid, lfirst(lc2)))
+				open = lappend(open, lfirst(lc2));
+		}
+		if (open == NIL && sets != NIL)
+		{
+			/* by key, but the rows that have the keys cannot come first */
+			plan->mode = KCF_PRODUCT_JOINED;
+			plan->ways = sets;
+		}
 		/* without any way to its keys it is a relation like others, and with conditions of its own */
-		if (sets == NIL || (linitial(sets) == NULL && place(root, relid, sets, NULL)))
+		if (open == NIL || (linitial(open) == NULL && place(root, relid, open, NULL)))
 			continue;
 		waiting = lappend_int(waiting, relid);
-		ways = lappend(ways, sets);
+		ways = lappend(ways, open);
 		placed = bms_del_member(placed, relid);
 	}
 	while (waiting != NIL)
@@ -452,13 +528,18 @@ decide_member(PlannerInfo *root, RelOptInfo *rel, const KcfTableDef *def)
 	Relids others = bms_copy(root->all_baserels);
 	bool single;
 	int relid = -1;
+	ListCell *lc;
 
 	while ((relid = bms_next_member(root->all_baserels, relid)) >= 0)
 	{
 		if (is_product_rel(root, relid))
 			others = bms_del_member(others, relid);
 	}
-	plan->ways = ways_within(root, kcf_key_sources(root, rel, &def->key, &single), others);
+	foreach (lc, kcf_key_sources(root, rel, &def->key, &single))
+	{
+		if (bms_is_subset(kcf_base_relids(root, lfirst(lc)), others))
+			plan->ways = lappend(plan->ways, lfirst(lc));
+	}
 	if (plan->ways != NIL)
 		plan->mode = linitial(plan->ways) ? KCF_PRODUCT_JOINED : KCF_PRODUCT_BOUND;
 	return plan;
@@ -481,164 +562,4 @@ kcf_product_plan(PlannerInfo *root, RelOptInfo *rel, KcfTableDef *def)
 			rel->fdw_private = decide_member(root, rel, def);
 	}
 	return rel->fdw_private;
-}
-
-/* ---- joins ---- */
-
-/* Of each part all or none. */
-static bool
-are_whole_parts(const KcfProductPlan *plan, Relids relids)
-{
-	ListCell *lc;
-
-	foreach (lc, plan->parts)
-	{
-		if (bms_overlap(lfirst(lc), relids) && !bms_is_subset(lfirst(lc), relids))
-			return false;
-	}
-	return true;
-}
-
-/*
- * Is a product in this join asked for other keys than was decided? It is to be joined with its sources, after they
- * have been joined with each other. (What has no condition in common with them does no harm.) On the inner side of an
- * outer join it may be joined with others before, for each row of the sources: but as the one that comes first.
- */
-static bool
-is_detour(PlannerInfo *root, const JoinPath *join, int relid, const KcfProductPlan *plan)
-{
-	Relids outer = base_of(root, join->outerjoinpath->parent->relids);
-	bool within = bms_is_member(relid, outer);
-	RelOptInfo *side = within ? join->outerjoinpath->parent : join->innerjoinpath->parent;
-
-	if (bms_is_subset(plan->sources, side->relids))
-		return false; /* that has been decided further down */
-	return !IsA(join, NestPath) || (!within && !are_whole_parts(plan, outer));
-}
-
-static bool
-has_detour(PlannerInfo *root, const RelOptInfo *joinrel, const Path *path)
-{
-	int relid = -1;
-
-	if (!IsA(path, NestPath) && !IsA(path, MergePath) && !IsA(path, HashPath))
-		return false;
-	while ((relid = bms_next_member(joinrel->relids, relid)) >= 0)
-	{
-		RelOptInfo *rel =
-			relid < root->simple_rel_array_size ? root->simple_rel_array[relid] : NULL;
-		KcfProductPlan *plan;
-
-		if (rel == NULL || rel->fdw_private == NULL || definition(root, rel) == NULL)
-			continue;
-		plan = rel->fdw_private;
-		if (plan->sources && is_detour(root, (const JoinPath *) path, relid, plan))
-			return true;
-	}
-	return false;
-}
-
-static void
-join_pathlist(PlannerInfo *root, RelOptInfo *joinrel, RelOptInfo *outerrel, RelOptInfo *innerrel,
-			  JoinType jointype, JoinPathExtraData *extra)
-{
-	List *detours = NIL;
-	ListCell *lc;
-
-	if (prev_join_pathlist)
-		prev_join_pathlist(root, joinrel, outerrel, innerrel, jointype, extra);
-	if (joinrel->reloptkind != RELOPT_JOINREL)
-		return;
-	foreach (lc, joinrel->pathlist)
-	{
-		Path *path = lfirst(lc);
-
-		if (path->total_cost >= KCF_COST_DETOUR || !has_detour(root, joinrel, path))
-			continue;
-		detours = lappend(detours, path);
-		joinrel->pathlist = foreach_delete_current(joinrel->pathlist, lc);
-	}
-	foreach (lc, detours)
-	{
-		kcf_path_penalize((Path *) lfirst(lc), KCF_COST_DETOUR);
-		add_path(joinrel, lfirst(lc));
-	}
-}
-
-/* ---- the planner's settings ---- */
-
-static bool
-reads_product(Node *node, void *arg)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, reads_product, arg, QTW_EXAMINE_RTES_BEFORE);
-	if (IsA(node, RangeTblEntry))
-	{
-		RangeTblEntry *rte = (RangeTblEntry *) node;
-
-		return rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_FOREIGN_TABLE &&
-			   kcf_catalog_is_ours(rte->relid) && kcf_is_product(kcf_catalog_cached(rte->relid));
-	}
-	return expression_tree_walker(node, reads_product, arg);
-}
-
-static PlannedStmt *
-call_planner(Query *parse, const char *query_string, int cursorOptions, ParamListInfo boundParams)
-{
-	if (prev_planner)
-		return prev_planner(parse, query_string, cursorOptions, boundParams);
-	return standard_planner(parse, query_string, cursorOptions, boundParams);
-}
-
-/*
- * A query with products is planned with all orders of joins before it, whatever the limits say, or else the order that
- * was decided on could be out of reach; with nested loops, which is what a lookup for each row is; and without workers,
- * since functions run that may not run beside them.
- */
-static PlannedStmt *
-plan_statement(Query *parse, const char *query_string, int cursorOptions, ParamListInfo boundParams)
-{
-	int from_limit = from_collapse_limit;
-	int join_limit = join_collapse_limit;
-	bool geqo = enable_geqo;
-	bool nestloop = enable_nestloop;
-	int threshold = geqo_threshold;
-	PlannedStmt *plan = NULL;
-
-	if (!reads_product((Node *) parse, NULL))
-		return call_planner(parse, query_string, cursorOptions, boundParams);
-
-	PG_TRY();
-	{
-		if (!geqo)
-			geqo_threshold = Max(from_limit, 12);
-		enable_geqo = enable_nestloop = true;
-		from_collapse_limit = join_collapse_limit = INT_MAX;
-		plan =
-			call_planner(parse, query_string, cursorOptions & ~CURSOR_OPT_PARALLEL_OK, boundParams);
-	}
-	PG_FINALLY();
-	{
-		from_collapse_limit = from_limit;
-		join_collapse_limit = join_limit;
-		enable_geqo = geqo;
-		enable_nestloop = nestloop;
-		geqo_threshold = threshold;
-	}
-	PG_END_TRY();
-	/* These costs are not of the work to be done. */
-	if (plan->planTree->total_cost >= KCF_COST_DETOUR)
-		plan->jitFlags = PGJIT_NONE;
-	return plan;
-}
-
-void
-kcf_fdw_product_init(void)
-{
-	prev_join_pathlist = set_join_pathlist_hook;
-	set_join_pathlist_hook = join_pathlist;
-	prev_planner = planner_hook;
-	planner_hook = plan_statement;
 }

@@ -44,6 +44,10 @@ typedef struct KcfProductPlan
 #define KCF_COST_DETOUR 1.0e16
 #define KCF_COST_IMPOSSIBLE 1.0e22
 
+/* Our foreign table that a relation of the query is; NULL: none of ours. */
+extern KcfTableDef *kcf_product_definition(PlannerInfo *root, const RelOptInfo *rel);
+/* Without outer joins, which have numbers of their own since 16. */
+extern Relids kcf_base_relids(PlannerInfo *root, Relids relids);
 /* NULL: the relation is no product. */
 extern const KcfProductPlan *kcf_product_plan(PlannerInfo *root, RelOptInfo *rel, KcfTableDef *def);
 

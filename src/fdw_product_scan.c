@@ -56,8 +56,9 @@ typedef struct KcfProductScan
 	MemoryContext cxt;  /* of what one key brings, or one array */
 	Computed *computed; /* what the array has brought, and was not returned yet */
 	Computed *last;
-	KcfRowWriter *writer; /* NULL: no request has been made yet */
-	Datum *values;        /* [natts], of a key that is to be refreshed */
+	KcfRowWriter *writer;  /* NULL: no request has been made yet */
+	MemoryContext request; /* of one */
+	Datum *values;         /* [natts], of a key that is to be refreshed */
 	bool *isnull;
 	int64 hits; /* "nothing" and stale rows among them */
 	int64 stale;
@@ -79,6 +80,8 @@ request_refresh(KcfProductScan *ps, const KcfKeyType *key, const Datum *values)
 	{
 		old = MemoryContextSwitchTo(GetMemoryChunkContext(ps));
 		ps->writer = kcf_row_writer_create(ps->def, CurrentMemoryContext);
+		ps->request = AllocSetContextCreate(CurrentMemoryContext, "kafka_cache refresh request",
+											ALLOCSET_SMALL_SIZES);
 		ps->values = palloc0(natts * sizeof(Datum));
 		ps->isnull = palloc(natts * sizeof(bool));
 		memset(ps->isnull, true, natts * sizeof(bool));
@@ -89,7 +92,8 @@ request_refresh(KcfProductScan *ps, const KcfKeyType *key, const Datum *values)
 		ps->values[key->keys[i].attnum - 1] = values[i];
 		ps->isnull[key->keys[i].attnum - 1] = false;
 	}
-	old = MemoryContextSwitchTo(ps->cxt);
+	MemoryContextReset(ps->request);
+	old = MemoryContextSwitchTo(ps->request);
 	kcf_row_write_key(ps->writer, ps->values, ps->isnull, &bytes);
 	(void) kcf_refreshq_request(ps->def->relid, bytes, KCF_REFRESH_READ, 0);
 	MemoryContextSwitchTo(old);

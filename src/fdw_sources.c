@@ -122,3 +122,25 @@ kcf_key_sources(PlannerInfo *root, RelOptInfo *rel, const KcfKeyType *key, bool 
 	*single = !array && nbound == key->nkeys;
 	return sets;
 }
+
+RestrictInfo *
+kcf_key_implied(PlannerInfo *root, RelOptInfo *rel, const KcfKeyType *key, int column, Relids outer,
+				KcfKeyMatch *match)
+{
+	EcTarget target = { key, column };
+	List *clauses = NIL;
+	ListCell *lc;
+
+	if (rel->has_eclass_joins)
+		clauses = generate_implied_equalities_for_column(root, rel, is_ec_target, &target, NULL);
+	foreach (lc, clauses)
+	{
+		RestrictInfo *rinfo = lfirst_node(RestrictInfo, lc);
+		Relids others = bms_del_member(bms_copy(rinfo->clause_relids), rel->relid);
+
+		if (bms_is_subset(others, outer) && kcf_key_match(root, key, rel, rinfo, match) &&
+			match->column == column)
+			return rinfo;
+	}
+	return NULL;
+}

@@ -11,6 +11,7 @@
 #ifndef KCF_FDW_SOURCES_H
 #define KCF_FDW_SOURCES_H
 
+#include "fdw_key.h"
 #include "keytype.h"
 #include "nodes/pathnodes.h"
 
@@ -21,5 +22,12 @@
  */
 extern List *kcf_key_sources(PlannerInfo *root, RelOptInfo *rel, const KcfKeyType *key,
 							 bool *single);
+
+/*
+ * A clause that binds this key column by a value from these relations, where none is among those that a path was given:
+ * of all that is equal in a query, the planner compares no more than is necessary. NULL: there is none.
+ */
+extern RestrictInfo *kcf_key_implied(PlannerInfo *root, RelOptInfo *rel, const KcfKeyType *key,
+									 int column, Relids outer, KcfKeyMatch *match);
 
 #endif /* KCF_FDW_SOURCES_H */

@@ -170,6 +170,7 @@ kcf_product_answer(EState *estate, KcfTableDef *def, const Datum *key, uint64 ha
 	if (told)
 	{
 		*answer = told->answer;
+		answer->computed = false; /* not for this answer */
 		return;
 	}
 

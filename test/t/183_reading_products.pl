@@ -149,6 +149,7 @@ my @queries = (
 	['SELECT p.k, count(*) FROM o JOIN @p p ON p.k = o.k GROUP BY p.k HAVING count(*) > 1', "SELECT 'p ' || k FROM o"],
 	['SELECT * FROM o JOIN @p p ON p.k = o.k JOIN c ON c.id = p.n JOIN @q q ON q.k = c.k',
 		"SELECT 'p ' || k FROM o UNION SELECT 'q ' || c.k FROM o JOIN all_p p USING (k) JOIN c ON c.id = p.n"],
+	['WITH RECURSIVE t(k) AS (SELECT 7 UNION SELECT p.n FROM t JOIN @p p ON p.k = t.k) SELECT * FROM t', "WITH RECURSIVE t(k) AS (SELECT 7 UNION SELECT p.n FROM t JOIN all_p p ON p.k = t.k) SELECT 'p ' || k FROM t"],
 	['SELECT count(*) FROM o LEFT JOIN #p p ON p.k = o.k', 'SELECT NULL WHERE false'],
 );
 one(q{CREATE VIEW view AS SELECT * FROM p WHERE n > 3;
@@ -258,7 +259,8 @@ ok($node->catch_up('postgres', 'p', $kafka, 'p'), 'and kept');
 is(calls('SELECT * FROM p WHERE k = 40'), '40|18|{40,41}|', 'so that it is computed once');
 is(calls(q{SELECT k, n FROM p WHERE k = ANY ('{41,41,40,NULL,44,41,40,99999999999}'::bigint[]) ORDER BY k}), "40|18\n41|20|41,44", 'of a key given twice there is one row');
 is(calls('SELECT count(*) FROM generate_series(1, 5), LATERAL (SELECT * FROM p WHERE k = 42 OFFSET 0) s'), '5|42', 'a statement computes a key once');
-is(counts('SELECT * FROM generate_series(45, 47) g LEFT JOIN p ON p.k = g'), '0 3 3 0', 'misses and computations are counted');
+is(counts('SELECT * FROM generate_series(45, 47) g LEFT JOIN p ON p.k = g'), '0 3 3 0', 'those of several keys');
+is(counts('SELECT (SELECT n FROM p WHERE k = 43 + 0 * g) FROM generate_series(1, 5) g'), '0 5 1 0', 'misses are counted, and computations');
 is(calls('SELECT tableoid::regclass, xmin, cmin, ctid, k FROM p WHERE k = 48'), 'p|0|0|(4294967295,0)|48|48', 'a computed row has system columns');
 is(calls('BEGIN; DECLARE x CURSOR FOR SELECT n FROM generate_series(50, 52) g JOIN p ON p.k = g; FETCH 2 FROM x; COMMIT'), "7\n9|50,51", 'what a cursor does not fetch is not computed');
 is(calls('DO $$ DECLARE x p; BEGIN FOR i IN 1..3 LOOP SELECT * INTO x FROM p WHERE k = 53; END LOOP; END $$'), '|53', 'a function that asks in a loop has it computed once');
@@ -292,15 +294,19 @@ one("ALTER FOREIGN TABLE p OPTIONS (DROP prime_on_miss)");
 
 one('CREATE ROLE setter LOGIN; GRANT SELECT, INSERT ON p TO setter; CREATE USER MAPPING FOR PUBLIC SERVER kafka');
 is(calls('SET ROLE setter; INSERT INTO p (k, n) VALUES (60, -1); SELECT n FROM p WHERE k = 60'), '-1|', 'INSERT sets a row: who may, may');
+ok($node->catch_up('postgres', 'p', $kafka, 'p'), 'others see it, too');
 is(told($node, 'SET ROLE setter; DELETE FROM p WHERE k = 60')->{state}, '42501', 'who may not, may not');
 is(told($node, 'UPDATE p SET n = 1 WHERE k = 60')->{state}, '0A000', 'there is no UPDATE');
 is(calls('DELETE FROM p WHERE k = 60 RETURNING n'), '-1|', 'DELETE purges it');
+ok($node->catch_up('postgres', 'p', $kafka, 'p'), 'that too');
 is(calls('SELECT n FROM p WHERE k = 60'), '27|60', 'and so it is computed');
 is(calls('DELETE FROM p WHERE k = 61'), '|', 'what is not there is not computed in order to be deleted');
 is(calls('DELETE FROM p USING o WHERE o.k = p.k AND o.id < 4 RETURNING p.k'), "1\n2\n3|", 'nor in a join');
 is(calls("COPY p FROM PROGRAM 'echo 1,-5,{}' CSV; SELECT n FROM p WHERE k = 1"), '-5|', 'COPY sets rows, too');
-is(calls('INSERT INTO q SELECT k, -n, NULL FROM p WHERE k IN (1, 2) AND n < 100'), '|2', 'of what is read to be set elsewhere the missing is computed');
-is(one('SELECT k, n FROM q WHERE k IN (1, 2) ORDER BY k'), "1|5\n2|-4", '... and set');
+ok($node->catch_up('postgres', 'p', $kafka, 'p'), 'that too');
+is(calls('INSERT INTO q SELECT k, -n, NULL FROM p WHERE k IN (1, 2) AND n < 100; SELECT k, n FROM q WHERE k IN (1, 2) ORDER BY k'), "1|5\n2|-4|2",
+	'of what is read to be set elsewhere the missing is computed');
+ok($node->catch_up('postgres', 'p', $kafka, 'p'), 'that too');
 is(calls('DELETE FROM p; SELECT count(*) FROM p'), '0|', 'all of it is purged');
 
 # --- as a partition ------------------------------------------------------------------------------------
