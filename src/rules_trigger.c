@@ -222,8 +222,7 @@ note_key(void *arg, const Datum *key, Jsonb *hints)
 	Request *request = palloc(sizeof(Request));
 
 	request->key = kcf_product_key_bytes(log->product, key);
-	request->hints =
-		hints ? (Jsonb *) DatumGetPointer(PG_DETOAST_DATUM_COPY(JsonbPGetDatum(hints))) : NULL;
+	request->hints = hints ? DatumGetJsonbPCopy(JsonbPGetDatum(hints)) : NULL;
 	log->requests = lappend(log->requests, request);
 }
 
