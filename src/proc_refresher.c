@@ -145,6 +145,7 @@ refresh_it(const KcfRefreshClaim *claim)
 	KcfAnswer present;
 
 	stage = DEFINING;
+	kcf_product_keeping = false;
 	def = kcf_catalog_cached(claim->relid);
 	if (!kcf_is_product(def))
 		return NO_PRODUCT;
@@ -175,7 +176,7 @@ judge(const ErrorData *edata)
 	if (stage == DECODING &&
 		(category == ERRCODE_DATA_EXCEPTION || category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION))
 		return NO_KEY;
-	return category == ERRCODE_CONNECTION_EXCEPTION ? NOT_KEPT : FAILED;
+	return category == ERRCODE_CONNECTION_EXCEPTION && kcf_product_keeping ? NOT_KEPT : FAILED;
 }
 
 /* A product that fails may have a million keys. */

@@ -400,7 +400,8 @@ check_keeping(const KcfProductKey *key)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot refresh cached table \"%s\" in a transaction that has written",
 						get_rel_name(key->def->relid))));
-	if (kcf_product_keeps_nothing(key))
+	kcf_product_keeping = kcf_product_keeps_nothing(key);
+	if (kcf_product_keeping)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("cached table \"%s\" cannot be written to", get_rel_name(key->def->relid)),

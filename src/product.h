@@ -135,6 +135,8 @@ extern int64 kcf_product_put(KcfTableDef *def, Oid userid, const Datum *key, Kcf
 
 /* Microseconds that this process has waited for computed rows to be kept. */
 extern int64 kcf_product_kept_us;
+/* After an error of kcf_product_refresh: it was about that, and not the product's function's. */
+extern bool kcf_product_keeping;
 /* What a scan has seen of a product, added to its counters. */
 extern void kcf_product_count(Oid relid, int64 hits, int64 misses, int64 stale);
 

@@ -407,6 +407,7 @@ send_gladly(const KcfProductKey *key, const KcfNewest *newest, Oid userid, const
 }
 
 int64 kcf_product_kept_us = 0;
+bool kcf_product_keeping = false;
 
 bool
 kcf_product_keep(const KcfProductKey *key, const KcfNewest *newest, Oid userid,
@@ -429,7 +430,11 @@ kcf_product_keep(const KcfProductKey *key, const KcfNewest *newest, Oid userid,
 		return false;
 	}
 	if (keeping != KCF_KEEP_GLADLY)
+	{
+		kcf_product_keeping = true;
 		send(key, newest, userid, document, timestamp, keeping == KCF_KEEP_OWN, written);
+		kcf_product_keeping = false;
+	}
 	else if (kcf_product_keeps_nothing(key))
 	{
 		kcf_product_warn(key, pg_atomic_read_u32(&key->table->state) == KCF_TABLE_STALLED
