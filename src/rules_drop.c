@@ -15,6 +15,7 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
@@ -127,9 +128,6 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 				ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *env,
 				DestReceiver *dest, QueryCompletion *qc)
 {
-	/* What an error has left of a command before. */
-	if (context == PROCESS_UTILITY_TOPLEVEL)
-		left = NIL;
 	if (prev_process_utility)
 		prev_process_utility(pstmt, query, read_only_tree, context, params, env, dest, qc);
 	else
@@ -142,9 +140,18 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	}
 }
 
+/* It was the transaction's memory. An error may have left it. */
+static void
+at_xact_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		left = NIL;
+}
+
 void
 kcf_rules_drop_init(void)
 {
+	RegisterXactCallback(at_xact_end, NULL);
 	prev_object_access = object_access_hook;
 	object_access_hook = object_access;
 	prev_process_utility = ProcessUtility_hook;

@@ -75,4 +75,31 @@ is(one(q{
 	ROLLBACK;
 	SELECT value FROM p WHERE k = 51}), "50\n50\n-1051\n-51\n51", 'what was computed is told again, what was rolled back is not');
 
+# --- a drop that fails -----------------------------------------------------------------------------------
+
+# What it has noted must not be taken up by a command of a later transaction.
+one(q{
+CREATE FUNCTION keys(old source, new source) RETURNS SETOF int LANGUAGE sql STABLE AS 'SELECT coalesce((old).k, (new).k)';
+SELECT kafka_cache.refresh_on('p', 'source', 'public.keys(source, source)'::regprocedure);
+CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN IF tg_tag = 'DROP FOREIGN TABLE' THEN RAISE 'not now'; END IF; END $$;
+CREATE EVENT TRIGGER refuse ON sql_drop EXECUTE FUNCTION refuse();
+CREATE FUNCTION create_deep(n int) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	IF n > 0 THEN
+		PERFORM create_deep(n - 1);
+	ELSE
+		CREATE TEMP TABLE deep ();
+	END IF;
+EXCEPTION WHEN division_by_zero THEN
+	RAISE;
+END $$;
+});
+for my $n (1, 10, 100)
+{
+	my ($code, $out, $err) = $node->psql('postgres', "DROP FOREIGN TABLE p; SELECT create_deep($n)", on_error_stop => 0, timeout => 30);
+
+	like($err, qr/not now/, "a product that is not dropped after all: $n");
+	is(one("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'kafka_cache_refresh_%'"), '4', '... is refreshed as before');
+}
+
 done_testing();
