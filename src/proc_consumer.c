@@ -251,6 +251,7 @@ turn(void)
 		if (kcf_consumer.leftovers)
 			kcf_consumer_drop_leftovers();
 		for_each_feed(kcf_feed_tick);
+		kcf_consumer_call_coordinator();
 		kcf_kafka_tick();
 		show_changed(true);
 	}

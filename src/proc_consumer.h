@@ -61,6 +61,8 @@ extern void kcf_consumer_revoke_old_pins(void);
 /* ---- proc_consumer_catalog.c ---- */
 
 /* Bring the tables in line with the catalogs; does not return when the extension is gone. */
+/* Where there are products: the first refresher is to look at their rules. Once, after each reading. */
+extern void kcf_consumer_call_coordinator(void);
 extern void kcf_consumer_read_catalogs(void);
 /* Free what is in shared memory of tables that are not ours any more and that nobody reads. */
 extern void kcf_consumer_drop_leftovers(void);

@@ -348,17 +348,23 @@ kcf_consumer_drop_leftovers(void)
 	}
 }
 
-/* Products may have rules and intervals, which it reads again now. */
-static void
-call_coordinator(void)
+/* Where there are products somebody has to look at their rules and intervals, and again when they may have changed. */
+static bool coordinator_called = false;
+
+void
+kcf_consumer_call_coordinator(void)
 {
 	ListCell *lc;
 
+	/* Until it is promoted a standby needs none. */
+	if (coordinator_called || RecoveryInProgress())
+		return;
+	coordinator_called = true;
 	foreach (lc, kcf_consumer.tables)
 	{
 		const KcfTableDef *def = ((KcfConsumerTable *) lfirst(lc))->def;
 
-		if (def && def->options->compute && !RecoveryInProgress())
+		if (def && def->options->compute)
 		{
 			pg_atomic_fetch_add_u32(&kcf_database(kcf_consumer.database)->rules_news, 1);
 			kcf_refreshers_want(kcf_consumer.database, 1);
@@ -400,5 +406,6 @@ kcf_consumer_read_catalogs(void)
 		proc_exit(0);
 	kcf_consumer_define_groups();
 	kcf_consumer_say();
-	call_coordinator();
+	coordinator_called = false;
+	kcf_consumer_call_coordinator();
 }

@@ -17,6 +17,7 @@
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -70,6 +71,34 @@ kcf_rules_attempt(void (*what)(void *arg), void *arg)
 	return edata;
 }
 
+typedef struct Naming
+{
+	Oid relid;
+	MemoryContext kept;
+	char *text;
+} Naming;
+
+static void
+read_name(void *arg)
+{
+	Naming *name = arg;
+	char *table = get_rel_name(name->relid);
+
+	if (table)
+		name->text = MemoryContextStrdup(
+			name->kept,
+			quote_qualified_identifier(get_namespace_name(get_rel_namespace(name->relid)), table));
+}
+
+char *
+kcf_rules_name(Oid relid)
+{
+	Naming name = { relid, CurrentMemoryContext, NULL };
+
+	(void) kcf_rules_attempt(read_name, &name);
+	return name.text ? name.text : psprintf("with OID %u", relid);
+}
+
 void
 kcf_rules_complain(TimestampTz *last, const ErrorData *edata, const char *fmt, ...)
 {
@@ -92,8 +121,9 @@ kcf_rules_complain(TimestampTz *last, const ErrorData *edata, const char *fmt, .
 			break;
 		enlargeStringInfo(&buf, needed);
 	}
-	/* A function's own message may tell what it was called for. */
-	ereport(LOG, (errmsg("%s: SQLSTATE %s", buf.data, unpack_sql_state(edata->sqlerrcode))));
+	/* What a function says may tell what it was called for. */
+	ereport(LOG, (errmsg("%s: SQLSTATE %s", buf.data, unpack_sql_state(edata->sqlerrcode)),
+				  errhint("Run its function or query by hand to see what it says.")));
 }
 
 /* ---- definitions --------------------------------------------------------------------------- */

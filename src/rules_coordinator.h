@@ -23,6 +23,8 @@ extern MemoryContext kcf_rules_cxt;
 
 /* In a transaction of its own. What went wrong (palloc'd), or NULL. */
 extern ErrorData *kcf_rules_attempt(void (*what)(void *arg), void *arg);
+/* A relation's name, palloc'd, for what is said to the log. */
+extern char *kcf_rules_name(Oid relid);
 /* To the server's log, each subject now and then. */
 extern void kcf_rules_complain(TimestampTz *last, const ErrorData *edata, const char *fmt, ...)
 	pg_attribute_printf(3, 4);

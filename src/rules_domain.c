@@ -360,8 +360,8 @@ turn(Domain *domain)
 		{
 			domain->next = TimestampTzPlusMilliseconds(start, 10 * KCF_RULES_RETRY_MS);
 			kcf_rules_complain(&domain->complained, edata,
-							   "could not read the domain of the data product with OID %u",
-							   domain->product);
+							   "could not read the domain of the data product %s",
+							   kcf_rules_name(domain->product));
 		}
 		return;
 	}

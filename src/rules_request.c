@@ -214,8 +214,8 @@ request(All *all)
 	kcf_snapshot_release(scan.state);
 	if (edata)
 		kcf_rules_complain(&all->complained, edata,
-						   "could not ask for refreshes of the data product with OID %u",
-						   all->product);
+						   "could not ask for refreshes of the data product %s",
+						   kcf_rules_name(all->product));
 	else if (scan.read && !scan.full)
 	{
 		all->requested = true;
@@ -357,8 +357,8 @@ kcf_rules_request(Oid product, KcfSlice key, int64 logged, Jsonb *hints)
 		ErrorData *edata = kcf_rules_attempt(augment, &arg);
 
 		if (edata)
-			kcf_rules_complain(&complained, edata,
-							   "could not augment a row of the data product with OID %u", product);
+			kcf_rules_complain(&complained, edata, "could not augment a row of the data product %s",
+							   kcf_rules_name(product));
 	}
 	if (!kcf_refreshq_request(product, key, KCF_REFRESH_RULE, logged))
 		kcf_rules_request_all(product, logged);

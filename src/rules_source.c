@@ -498,8 +498,8 @@ note_position(Source *source)
 	if (edata)
 	{
 		kcf_rules_complain(&source->complained, edata,
-						   "could not write down how far the source with OID %u was worked off",
-						   source->rule.source);
+						   "could not write down how far the source %s was worked off",
+						   kcf_rules_name(source->rule.source));
 		return true;
 	}
 	forget_text(&source->noted);
@@ -520,9 +520,9 @@ fail(Source *source, const ErrorData *edata)
 	source->synced = false;
 	source->next = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(ms, BACKOFF_MAX_MS));
 	kcf_rules_complain(&source->complained, edata,
-					   "could not tell which keys of the data product with OID %u to refresh "
-					   "when the table with OID %u changes",
-					   source->rule.product, source->rule.source);
+					   "could not tell which keys of the data product %s to refresh "
+					   "when the table %s changes",
+					   kcf_rules_name(source->rule.product), kcf_rules_name(source->rule.source));
 	/* Some of them for sure. */
 	kcf_rules_request_all(source->rule.product, 0);
 }
@@ -643,6 +643,9 @@ kcf_rules_sources_turn(void)
 		look_at_all();
 		looked_at = GetCurrentTimestamp();
 	}
+	/* Nothing to compare: what is held is no older than the cache. */
+	else if (held)
+		kcf_snapshot_renew(held);
 	foreach (lc, sources)
 	{
 		waiting |= note_position(lfirst(lc));

@@ -516,6 +516,18 @@ kcf_snapshot_is_newest(const KcfSnapshot *snapshot)
 }
 
 void
+kcf_snapshot_renew(KcfSnapshot *snapshot)
+{
+	hold_pin();
+	if (!snapshot->state->lost && are_newest(snapshot->state))
+	{
+		snapshot->state->taken_at = GetCurrentTimestamp();
+		move_pin();
+	}
+	kcf_pin_leave();
+}
+
+void
 kcf_snapshot_release(KcfSnapshot *snapshot)
 {
 	State *state = snapshot->state;

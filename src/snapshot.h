@@ -53,6 +53,8 @@ extern bool kcf_snapshot_is_lost(const KcfSnapshot *snapshot);
 extern bool kcf_snapshot_peek(const KcfSnapshot *snapshot, Oid relid, KcfView *view);
 /* Was nothing published since? Then a position that was read after it was taken is its own. */
 extern bool kcf_snapshot_is_newest(const KcfSnapshot *snapshot);
+/* If so: it is as young as one that were taken now. */
+extern void kcf_snapshot_renew(KcfSnapshot *snapshot);
 /* What this state holds of a table; ereports when that is nothing. */
 extern void kcf_snapshot_view(const KcfSnapshot *snapshot, Oid relid, KcfView *view);
 
