@@ -82,6 +82,11 @@ is(one('SELECT count(*), count(*) FILTER (WHERE square = to_jsonb(n::bigint * n)
 is(one('SELECT rows FROM pairs'), '[{"one": "x", "other": "6f1f0000-0000-0000-0000-000000000001"}]', 'and the pair');
 is(one("SELECT count(*) FROM kafka_cache.workers WHERE kind = 'refresher' AND database = 'postgres'"), refreshers(), 'the view of workers has them');
 
+one("SELECT kafka_cache.refresh('pairs', repeat('x', 100000), '6f1f0000-0000-0000-0000-000000000002')");
+ok($node->wait_for('postgres', $done), 'a long key');
+ok($node->catch_up('postgres', 'pairs', $kafka, 'pairs'), '... is done');
+is(one("SELECT length(a), length(rows -> 0 ->> 'one') FROM pairs WHERE length(a) > 1"), '100000|100000', '... as any other');
+
 # --- one ends midway ------------------------------------------------------------------------------------
 
 my $blocker = $node->background_psql('postgres');
@@ -124,7 +129,7 @@ one(q{SELECT kafka_cache.refresh('failing', '1'), kafka_cache.refresh('squares',
 is(one("SELECT string_agg(relation::text, ' ' ORDER BY relation::text) FROM kafka_cache.refresh_queue"), 'pairs squares', 'what was dropped is not shown');
 setting('refresh_workers', 8);
 ok($node->wait_for('postgres', $done), 'what is no product any more is forgotten');
-is(puts('pairs'), '1x1', '... and not computed');
+is(puts('pairs'), '2x1', '... and not computed');
 
 # --- a crash --------------------------------------------------------------------------------------------
 
@@ -178,6 +183,11 @@ $node->safe_psql('other', "SELECT kafka_cache.refresh('squares', '5000')");
 ok($node->wait_for('other', $done), 'it has a refresher of its own');
 is(one("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'kafka_cache refresher' AND datname = 'other' AND backend_xmin IS NULL AND xact_start IS NULL"), 1, 'which holds nothing while it is idle');
 is($node->safe_psql('other', 'SELECT count(*) FROM kafka_cache.refresh_queue'), 0, 'its queue is its own');
+# (cancelled by the command)
+$node->safe_psql('other', q{CREATE FUNCTION lasts(n int) RETURNS int LANGUAGE plpgsql STABLE AS 'BEGIN PERFORM pg_sleep(600); RETURN 1; END';
+	CREATE FOREIGN TABLE lasts (n int OPTIONS (key 'true') NOT NULL, value jsonb OPTIONS (value 'true')) SERVER kafka OPTIONS (topic 'others', compute 'public.lasts');
+	SELECT kafka_cache.refresh('lasts', '1')});
+ok($node->wait_for('postgres', "SELECT count(*) FROM pg_stat_activity WHERE datname = 'other' AND query = 'refreshing public.lasts' AND wait_event = 'PgSleep'", 1), 'it computes something that lasts');
 one('DROP DATABASE other');
 is(one("SELECT count(*) FROM pg_stat_activity WHERE datname = 'other'"), 0, 'it gives way to DROP DATABASE');
 
