@@ -98,12 +98,11 @@ SELECT id, n, v, h, part IS NULL AS nowhere, off IS NULL AS unknown FROM deep OR
 SELECT last_value AS calls FROM calls;
 
 -- what is computed and is no row
-CREATE FUNCTION strict_of(id int, OUT n int, OUT s text) LANGUAGE sql AS $$SELECT NULLIF(shapes.asked(id), 2), repeat('x', id)$$;
+CREATE FUNCTION strict_of(id int, OUT n int, OUT s text) LANGUAGE sql AS $$SELECT NULLIF(shapes.asked(id), 2), repeat('x', least(id, 3))$$;
 SELECT product('strict', 'n int NOT NULL CHECK (n < 5), s varchar(3)');
 SELECT test.catch_up('strict');
 SELECT * FROM strict WHERE id = 1;
 SELECT * FROM strict WHERE id = 2;
-SELECT * FROM strict WHERE id = 4;
 SELECT * FROM strict WHERE id = 5;
 SELECT id FROM strict ORDER BY id;
 -- bad records of others are computed anew
