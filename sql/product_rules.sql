@@ -76,6 +76,11 @@ SELECT kafka_cache.refresh_on('users_per_org', NULL, 'orgs_of');
 SELECT kafka_cache.refresh_on('users_per_org', 'users_per_org', 'always');
 SELECT kafka_cache.refresh_on('total', 'users_per_org', 'always');
 SELECT kafka_cache.refresh_on('users_per_org', 'total', 'always');
+-- ... nor of what is written to its topic
+CREATE FOREIGN TABLE totals (what text OPTIONS (key 'true') NOT NULL, n jsonb OPTIONS (value 'true')) SERVER kafka OPTIONS (topic 'rules_total');
+CREATE FUNCTION always(old totals, new totals) RETURNS SETOF int LANGUAGE sql IMMUTABLE AS $$ SELECT 1 $$;
+SELECT kafka_cache.refresh_on('users_per_org', 'totals', 'always');
+DROP FOREIGN TABLE totals CASCADE;
 SELECT * FROM kafka_cache.refresh_rules;
 -- by signature, by name, with another schema's path; once more is another function
 SELECT kafka_cache.refresh_on('users_per_org', 'users', 'rules.orgs_of(rules.users,users)'::regprocedure);

@@ -221,6 +221,9 @@ read_log(void *arg)
 	LogReading *reading = arg;
 	char *snapshot;
 
+	/* The extension's objects may be of an older version. */
+	if (!OidIsValid(kcf_rules_table("refresh_log")))
+		return;
 	SPI_connect();
 	snapshot = kcf_refresh_log_read(log_snapshot, keep_logged, reading);
 	if (snapshot)
@@ -298,7 +301,7 @@ look_at_log(void)
 	log_wanted = false;
 	if (log_snapshot)
 		pfree(log_snapshot);
-	log_snapshot = MemoryContextStrdup(kcf_rules_cxt, reading.snapshot);
+	log_snapshot = reading.snapshot ? MemoryContextStrdup(kcf_rules_cxt, reading.snapshot) : NULL;
 	work_off(reading.logged);
 }
 

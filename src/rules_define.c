@@ -122,13 +122,30 @@ check_function(Oid function, Oid product, Oid source, Oid owner)
 		aclcheck_error(result, OBJECT_FUNCTION, get_func_name(function));
 }
 
+/* Do both show the records of one topic? */
+static bool
+same_topic(Oid a, Oid b)
+{
+	const KcfTableDef *one;
+	const KcfTableDef *other;
+
+	if (a == b)
+		return true;
+	if (get_rel_relkind(a) != RELKIND_FOREIGN_TABLE || get_rel_relkind(b) != RELKIND_FOREIGN_TABLE)
+		return false;
+	one = kcf_catalog_cached(a);
+	other = kcf_catalog_cached(b);
+	return one->serverid == other->serverid &&
+		   strcmp(one->options->topic, other->options->topic) == 0;
+}
+
 /* Is the first refreshed on changes of the second, be it by way of others? */
 static bool
 depends_on(List *rules, Oid product, Oid source, List *visited)
 {
 	ListCell *lc;
 
-	if (product == source)
+	if (same_topic(product, source))
 		return true;
 	if (list_member_oid(visited, product))
 		return false;
@@ -137,7 +154,7 @@ depends_on(List *rules, Oid product, Oid source, List *visited)
 	{
 		const KcfRule *rule = lfirst(lc);
 
-		if (rule->product == product && depends_on(rules, rule->source, source, visited))
+		if (same_topic(rule->product, product) && depends_on(rules, rule->source, source, visited))
 			return true;
 	}
 	return false;

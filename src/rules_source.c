@@ -604,10 +604,14 @@ is_due(void)
 static void
 look_at_all(void)
 {
-	KcfSnapshot *now = kcf_snapshot_hold();
+	static KcfSnapshot *now = NULL;
 	bool any = false;
 	ListCell *lc;
 
+	/* An error came between. */
+	if (now)
+		kcf_snapshot_release(now);
+	now = kcf_snapshot_hold();
 	if (now == NULL)
 		return;
 	foreach (lc, sources)
@@ -618,6 +622,7 @@ look_at_all(void)
 	if (held)
 		kcf_snapshot_release(held);
 	held = now;
+	now = NULL;
 	pause_ms = any ? Min(pause_ms * 2, LOOK_MAX_MS) : LOOK_MIN_MS;
 }
 
