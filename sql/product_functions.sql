@@ -189,6 +189,36 @@ SELECT kafka_cache.set('members', '{3, bob}', '[1, 2]');
 SELECT kafka_cache.set('members', '{3, bob}', 'null', :bob) = :bob + 1 AS nothing;
 SELECT value FROM kafka_cache.fetch('members', '3', 'bob');
 
+-- values of other types, with columns of other kinds beside them
+CREATE FUNCTION about(id int) RETURNS jsonb LANGUAGE sql STABLE AS $$ SELECT jsonb_build_object('id', id, 'name', 'ä "' || id || '"', 'more', ARRAY[1.50, 2]) WHERE id > 0 $$;
+SELECT test.mock('topic', 'functions_about', '1');
+CREATE FOREIGN TABLE about_text (id int OPTIONS (key 'true') NOT NULL, document text OPTIONS (value 'true')) SERVER kafka OPTIONS (topic 'functions_about', compute 'functions.about');
+CREATE FOREIGN TABLE about_json (id int OPTIONS (key 'true', json 'id') NOT NULL, document json OPTIONS (value 'true'), name text, _partition int OPTIONS (partition 'true'),
+	_headers jsonb OPTIONS (headers 'true'), _time timestamptz OPTIONS (timestamp 'true')) SERVER kafka OPTIONS (topic 'functions_about', compute 'functions.about');
+CREATE FOREIGN TABLE about_bytea (id int OPTIONS (key 'true') NOT NULL, document bytea OPTIONS (value 'true')) SERVER kafka OPTIONS (topic 'functions_about', compute 'functions.about');
+SELECT test.catch_up('about_text'), test.catch_up('about_json'), test.catch_up('about_bytea');
+SELECT value FROM kafka_cache.fetch('about_text', '1');
+SELECT value FROM kafka_cache.fetch('about_json', '2');
+SELECT value FROM kafka_cache.fetch('about_bytea', '3');
+SELECT test.catch_up('about_text'), test.catch_up('about_json'), test.catch_up('about_bytea');
+SELECT f.value = t.value AND f.value = j.value AND f.value = b.value AS same, f.value
+FROM generate_series(1, 3) g, kafka_cache.fetch('about_text', g::text) t, kafka_cache.fetch('about_json', g::text) j, kafka_cache.fetch('about_bytea', g::text) b, kafka_cache.fetch('about_text', g::text) f
+ORDER BY g;
+SELECT kafka_cache.set('about_json', '{4}', '{"id": 5, "name": "x"}');
+SELECT kafka_cache.set('about_json', '{4}', '{"id": 4, "name": "x"}') IS NOT NULL AS set;
+SELECT id, document, name FROM about_json WHERE id = 4;
+
+-- from expressions of a procedural language, which no plan surrounds
+DO $$
+DECLARE
+	version bigint;
+	gone boolean;
+BEGIN
+	version := kafka_cache.set('about_text', '{7}', '[7]');
+	gone := kafka_cache.purge('about_text', '{7}', version);
+	RAISE NOTICE '%, %', version > 0, gone;
+END $$;
+
 SET client_min_messages = warning;
 DROP EXTENSION kafka_cache_fdw CASCADE;
 DROP SCHEMA functions CASCADE;

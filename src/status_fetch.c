@@ -40,6 +40,7 @@ typedef struct Fetch
 {
 	KcfTableDef *def;
 	TimestampTz now; /* ages are judged as of then */
+	EState *estate;  /* of the statement, which gets one answer for one key; may be NULL */
 	KcfSnapshot *snapshot;
 	const volatile bool *lost;
 	KcfView view;
@@ -92,7 +93,7 @@ check(Oid relid)
 }
 
 static void
-begin(Fetch *fetch, Oid relid)
+begin(Fetch *fetch, Oid relid, ReturnSetInfo *rsinfo)
 {
 	check(relid);
 	/* As a scan has it: the definition stays what it is. */
@@ -100,6 +101,7 @@ begin(Fetch *fetch, Oid relid)
 	check(relid);
 	memset(fetch, 0, sizeof(*fetch));
 	fetch->def = kcf_product_def(relid);
+	fetch->estate = rsinfo->econtext->ecxt_estate;
 	fetch->now = GetCurrentStatementStartTimestamp();
 	fetch->value = value_column(fetch->def);
 	fetch->writer = kcf_row_writer_create(fetch->def, CurrentMemoryContext);
@@ -109,12 +111,12 @@ begin(Fetch *fetch, Oid relid)
 
 /* The newest state, unless the transaction has one. */
 static void
-acquire(Fetch *fetch, ReturnSetInfo *rsinfo)
+acquire(Fetch *fetch)
 {
 	Oid relid = fetch->def->relid;
 
-	if (IsolationUsesXactSnapshot() && rsinfo->econtext->ecxt_estate)
-		fetch->snapshot = kcf_snapshot_acquire_for(rsinfo->econtext->ecxt_estate, relid);
+	if (IsolationUsesXactSnapshot() && fetch->estate)
+		fetch->snapshot = kcf_snapshot_acquire_for(fetch->estate, relid);
 	else
 		fetch->snapshot = kcf_snapshot_acquire_relation(relid);
 	fetch->lost = kcf_snapshot_lost_flag(fetch->snapshot);
@@ -228,7 +230,11 @@ compute(Fetch *fetch, const Datum *key, Fetched *fetched)
 {
 	KcfAnswer answer;
 
-	kcf_product_prime(fetch->def, key, fetch->now, &answer);
+	if (fetch->estate)
+		kcf_product_answer(fetch->estate, fetch->def, key, kcf_key_hash(&fetch->def->key, key),
+						   fetch->now, &answer);
+	else
+		kcf_product_prime(fetch->def, key, fetch->now, &answer);
 	take_answer(fetch, &answer, fetched);
 }
 
@@ -258,10 +264,10 @@ kafka_cache_fetch(PG_FUNCTION_ARGS)
 	bool nulls[4];
 	bool found;
 
-	begin(&fetch, PG_GETARG_OID(0));
+	begin(&fetch, PG_GETARG_OID(0), rsinfo);
 	kcf_product_key_read(fetch.def, PG_GETARG_ARRAYTYPE_P(1), key);
 	InitMaterializedSRF(fcinfo, 0);
-	acquire(&fetch, rsinfo);
+	acquire(&fetch);
 	found = look_up(&fetch, key, &fetched);
 	release(&fetch);
 	if (!found)
@@ -356,9 +362,9 @@ read_all(Many *many)
 
 /* All that is in memory is of one state, and nothing is pinned while others are computed. */
 static void
-look_up_all(Many *many, ReturnSetInfo *rsinfo)
+look_up_all(Many *many)
 {
-	acquire(many->fetch, rsinfo);
+	acquire(many->fetch);
 	for (int i = 0; i < many->n; i++)
 	{
 		Asked *asked = &many->asked[i];
@@ -417,7 +423,7 @@ kafka_cache_fetch_many(PG_FUNCTION_ARGS)
 	Datum *texts;
 	bool *nulls;
 
-	begin(&fetch, PG_GETARG_OID(0));
+	begin(&fetch, PG_GETARG_OID(0), rsinfo);
 	kcf_product_key_check_one(fetch.def);
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false, TYPALIGN_INT, &texts, &nulls,
 					  &many.n);
@@ -426,7 +432,7 @@ kafka_cache_fetch_many(PG_FUNCTION_ARGS)
 		many.asked[i].text = nulls[i] ? NULL : TextDatumGetCString(texts[i]);
 	InitMaterializedSRF(fcinfo, 0);
 	read_all(&many);
-	look_up_all(&many, rsinfo);
+	look_up_all(&many);
 	compute_all(&many);
 	for (int i = 0; i < many.n; i++)
 		put_asked(&many.asked[i], rsinfo);

@@ -177,6 +177,8 @@ check_value(KcfTableDef *def, const Datum *key, KcfSlice value)
 	KcfRowWriter *writer;
 	Datum *values = palloc0(sizeof(Datum) * def->desc->natts);
 	bool *isnull = palloc(sizeof(bool) * def->desc->natts);
+	int level;
+	bool good;
 
 	if (value.len == 4 && memcmp(value.data, "null", 4) == 0)
 		return;
@@ -197,8 +199,12 @@ check_value(KcfTableDef *def, const Datum *key, KcfSlice value)
 						def->options->max_record_bytes),
 				 errhint("The limit is the table's option \"max_record_bytes\".")));
 	map = kcf_rowmap_create(def, CurrentMemoryContext);
-	if (kcf_rowmap_key(map, &rec, &decoded, &fault) != KCF_OK ||
-		kcf_rowmap_row(map, &rec, &decoded, values, isnull, &fault) != KCF_OK)
+	/* As whoever reads the topic takes it, not as this session's settings would have it. */
+	level = kcf_product_settings_fix();
+	good = kcf_rowmap_key(map, &rec, &decoded, &fault) == KCF_OK &&
+		   kcf_rowmap_row(map, &rec, &decoded, values, isnull, &fault) == KCF_OK;
+	kcf_product_settings_restore(level);
+	if (!good)
 		report_fault(def, &fault);
 }
 

@@ -233,11 +233,11 @@ my $slow = beside(
 			select undef, undef, undef, 0.5;
 		}
 	});
-@sessions = at_once_in_shop((q{CALL app.count('many', 6)}) x 4);
+@sessions = at_once_in_shop((q{CALL app.count('many', 4)}) x 4);
 ok($_->succeeded && $_->output =~ /\A0\t/, 'a session has counted') or diag($_->output) foreach @sessions;
 $slow->stop;
 kill 'CONT', $consumer;
-is(sql(q{SELECT value FROM kafka_cache.fetch('app.counters', 'many')}), 24, 'four sessions count to twenty-four by versions');
+is(sql(q{SELECT value FROM kafka_cache.fetch('app.counters', 'many')}), 16, 'four sessions count to sixteen by versions');
 
 # --- Kafka is away --------------------------------------------------------------------------------------------
 
