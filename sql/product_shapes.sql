@@ -104,6 +104,10 @@ SELECT test.catch_up('strict');
 SELECT * FROM strict WHERE id = 1;
 SELECT * FROM strict WHERE id = 2;
 SELECT * FROM strict WHERE id = 5;
+CREATE OR REPLACE FUNCTION strict_of(id int, OUT n int, OUT s text) LANGUAGE sql AS $$SELECT NULLIF(shapes.asked(id), 2), repeat('x', id)$$;
+\set VERBOSITY terse
+SELECT * FROM strict WHERE id = 4;
+\set VERBOSITY default
 SELECT id FROM strict ORDER BY id;
 -- bad records of others are computed anew
 SELECT test.mock('produce', 'shapes_strict', '0', '3', '{"n": "x"}');

@@ -232,6 +232,7 @@ kcf_product_decode(const KcfProductKey *key, const KcfSlice *document, int64 tim
 	KcfRowmap *map = codec_of(def)->map;
 	KcfDecodedKey decoded;
 	KcfFault fault;
+	MemoryContext mcxt = CurrentMemoryContext;
 	Oid userid;
 	int sec_context;
 	int level;
@@ -249,8 +250,25 @@ kcf_product_decode(const KcfProductKey *key, const KcfSlice *document, int64 tim
 	GetUserIdAndSecContext(&userid, &sec_context);
 	SetUserIdAndSecContext(def->owner, sec_context | SECURITY_RESTRICTED_OPERATION);
 	level = kcf_product_settings_fix();
-	good = kcf_rowmap_key(map, &rec, &decoded, &fault) == KCF_OK &&
-		   kcf_rowmap_row(map, &rec, &decoded, answer->values, answer->isnull, &fault) == KCF_OK;
+	PG_TRY();
+	{
+		good =
+			kcf_rowmap_key(map, &rec, &decoded, &fault) == KCF_OK &&
+			kcf_rowmap_row(map, &rec, &decoded, answer->values, answer->isnull, &fault) == KCF_OK;
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		/* an error it is, but one that says what is to be done */
+		MemoryContextSwitchTo(mcxt);
+		error = CopyErrorData();
+		if (!kcf_rowmap_classify(map, error, &fault))
+			PG_RE_THROW();
+		FlushErrorState();
+		report_fault(def, &fault);
+	}
+	PG_END_TRY();
 	kcf_product_settings_restore(level);
 	SetUserIdAndSecContext(userid, sec_context);
 	if (!good)
