@@ -115,6 +115,7 @@ typedef enum Stage
 } Stage;
 
 static volatile Stage stage;
+static char name[2 * NAMEDATALEN + 8]; /* of the product, for the log */
 
 /*
  * A row that was computed later is as good (PG_INT64_MAX: none is). Readers have asked for a stale row, whoever may
@@ -145,11 +146,13 @@ refresh_it(const KcfRefreshClaim *claim)
 	KcfAnswer present;
 
 	stage = DEFINING;
+	snprintf(name, sizeof(name), "%u", claim->relid);
 	kcf_product_keeping = false;
 	def = kcf_catalog_cached(claim->relid);
 	if (!kcf_is_product(def))
 		return NO_PRODUCT;
-	pgstat_report_activity(STATE_RUNNING, psprintf("refreshing %s", def->name));
+	strlcpy(name, def->name, sizeof(name));
+	pgstat_report_activity(STATE_RUNNING, psprintf("refreshing %s", name));
 	stage = DECODING;
 	if (!kcf_product_key_decode(def, claim->key, key))
 		return NO_KEY;
@@ -181,7 +184,7 @@ judge(const ErrorData *edata)
 
 /* A product that fails may have a million keys. */
 static void
-log_failure(Oid relid, const ErrorData *edata)
+log_failure(const ErrorData *edata)
 {
 	static TimestampTz last_logged = 0;
 
@@ -189,8 +192,8 @@ log_failure(Oid relid, const ErrorData *edata)
 		!TimestampDifferenceExceeds(last_logged, GetCurrentTimestamp(), LOG_INTERVAL_MS))
 		return;
 	last_logged = GetCurrentTimestamp();
-	ereport(LOG, (errmsg("could not refresh a key of the data product with OID %u: SQLSTATE %s",
-						 relid, unpack_sql_state(edata->sqlerrcode)),
+	ereport(LOG, (errmsg("could not refresh a key of data product %s: SQLSTATE %s", name,
+						 unpack_sql_state(edata->sqlerrcode)),
 				  errhint("See kafka_cache.refresh_queue for keys and reasons.")));
 }
 
@@ -237,7 +240,7 @@ refresh(const KcfRefreshClaim *claim)
 		if (result == FAILED || result == NOT_KEPT)
 		{
 			kcf_refreshq_failed(claim, edata->message, result == NOT_KEPT);
-			log_failure(claim->relid, edata);
+			log_failure(edata);
 		}
 	}
 	PG_END_TRY();
