@@ -157,11 +157,12 @@ one(q{CREATE VIEW view AS SELECT * FROM p WHERE n > 3;
 	CREATE VIEW all_view AS SELECT * FROM all_p WHERE n > 3;
 	CREATE VIEW all_barrier AS SELECT * FROM all_p WHERE n > 3;
 	CREATE VIEW cached_barrier AS SELECT * FROM cached_p WHERE n > 3});
+my $parallel = one('SHOW server_version_num') < 160000 ? 'force_parallel_mode' : 'debug_parallel_query';
 my @settings = ('', 'enable_nestloop=off', 'enable_hashjoin=off enable_mergejoin=off', 'enable_hashjoin=off', 'enable_nestloop=off enable_hashjoin=off',
 	'enable_indexscan=off enable_bitmapscan=off', 'enable_seqscan=off', 'enable_memoize=off enable_material=off', 'geqo_threshold=2',
 	'geqo_threshold=2 geqo_seed=0.7 enable_hashjoin=off', 'join_collapse_limit=1 from_collapse_limit=1', 'enable_hashagg=off', 'enable_sort=off',
 	'random_page_cost=0 cpu_operator_cost=10', 'plan_cache_mode=force_generic_plan',
-	'debug_parallel_query=on parallel_setup_cost=0 parallel_tuple_cost=0 min_parallel_table_scan_size=0');
+	"$parallel=on parallel_setup_cost=0 parallel_tuple_cost=0 min_parallel_table_scan_size=0");
 
 sub products { my ($sql) = @_; return $sql =~ s/[@#](?=\w)//gr; }
 
@@ -182,7 +183,7 @@ foreach my $n (0 .. $#queries)
 	  if $queries[$n][1];
 	foreach my $setting (@settings)
 	{
-		my @set = map { s/debug_parallel_query/force_parallel_mode/r } split ' ', $setting;
+		my @set = split ' ', $setting;
 
 		$script .= "BEGIN; INSERT INTO written VALUES (1);\n";
 		$script .= "SET LOCAL $_;\n" foreach @set;
@@ -308,6 +309,8 @@ is(calls('INSERT INTO q SELECT k, -n, NULL FROM p WHERE k IN (1, 2) AND n < 100;
 	'of what is read to be set elsewhere the missing is computed');
 ok($node->catch_up('postgres', 'p', $kafka, 'p'), 'that too');
 is(calls('DELETE FROM p; SELECT count(*) FROM p'), '0|', 'all of it is purged');
+
+is(calls("INSERT INTO r VALUES (3, 'x', NULL); SELECT v FROM r WHERE a = 3 AND b = 'x'"), '|', 'a value that is NULL sets nothing');
 
 # --- as a partition ------------------------------------------------------------------------------------
 
