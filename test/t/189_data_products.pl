@@ -146,9 +146,19 @@ $kafka->produce('sessions', '*', session(30), sprintf '{"user":{"id":"%s"},"type
 becomes("SELECT n FROM dashboards.sessions_of_user WHERE user_id::text = '${\user(3)}'", '2', '... when a session moves');
 becomes("SELECT n FROM dashboards.sessions_of_user WHERE user_id::text = '${\user(4)}'", '2', '... to a user that had not been asked for');
 
+# What changes while nobody looks: a session in a topic while the server is down, and an order just before.
+one("SELECT FROM dashboards.spent WHERE user_id = '${\user(8)}'");
+one("INSERT INTO orders (user_id, amount) VALUES ('${\user(8)}', 5000)");
+$node->stop;
+$kafka->produce('sessions', '*', session(40), sprintf '{"user":{"id":"%s"},"type":"REGULAR"}', user(12));
+$node->start;
+becomes("SELECT rows FROM dashboards.sessions_per_organization WHERE org_id::text = '${\org(3)}'", '[{"n": 2, "type": "REGULAR"}]', 'what changed while the server was down is worked off');
+becomes("SELECT count(*) FROM dashboards.users_without_session WHERE org_id::text = '${\org(3)}'", '0', '... and something is nothing');
+equal('after a restart', sessions_per_organization => 3, users_without_session => 1, overview => 3, spent => 2, busiest_hour => 1);
+
 # What others read is the same, and they need nothing of ours for it.
 my %kept = fold($kafka, 'dashboards.sessions_per_organization');
-is_deeply(decode_json($kept{ org(3) }), [ { type => 'REGULAR', n => 1 } ], 'kcat reads the same from the topic');
+is_deeply(decode_json($kept{ org(3) }), [ { type => 'REGULAR', n => 2 } ], 'kcat reads the same from the topic');
 
 balanced($node, 'the dashboards');
 unlike($node->log_text, qr/PANIC|TRAP|terminated by signal/, 'nothing alarming in the log');
