@@ -402,7 +402,7 @@ put_asked(const Asked *asked, ReturnSetInfo *rsinfo)
 	if (asked->error)
 	{
 		values[5] = CStringGetTextDatum(unpack_sql_state(asked->error->sqlerrcode));
-		values[6] = CStringGetTextDatum(asked->error->message);
+		values[6] = CStringGetTextDatum(asked->error->message ? asked->error->message : "");
 		nulls[5] = nulls[6] = false;
 	}
 	else
