@@ -28,6 +28,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+/* A note of a record that the cache does not show is good for so long: by then the topic may be another one. */
+#define NOTE_US (60 * INT64CONST(1000000))
 /* Clocks of servers differ: a record is not from a later time than this. */
 #define FUTURE_MS 60000
 
@@ -134,7 +136,8 @@ heard(const KcfProductKey *key, KcfMoment since, TimestampTz statement, KcfAnswe
 {
 	KcfFlight flight;
 
-	if (!kcf_flights_find(key->def->relid, key->hash, &key->bytes, since, &flight))
+	if (!kcf_flights_find(key->def->relid, key->hash, &key->bytes,
+						  since != 0 ? since : kcf_moment_now() - NOTE_US, &flight))
 		return false;
 	if (since == 0 &&
 		(flight.sqlstate != 0 || !flight.kept ||
