@@ -52,6 +52,7 @@ CREATE FUNCTION orgs_of(old orders, new orders) RETURNS SETOF int LANGUAGE sql I
 CREATE FUNCTION always(old users_per_org, new users_per_org) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'all' $$;
 CREATE FUNCTION always(old total, new total) RETURNS SETOF int LANGUAGE sql IMMUTABLE AS $$ SELECT 1 $$;
 CREATE FUNCTION pairs(old users, new users) RETURNS TABLE (a int, b int) LANGUAGE sql IMMUTABLE AS 'SELECT 1, 2';
+CREATE FUNCTION others(old users, new users) RETURNS SETOF uuid LANGUAGE sql IMMUTABLE AS 'SELECT NULL::uuid';
 CREATE FUNCTION nothing(old users, new users) RETURNS void LANGUAGE sql IMMUTABLE AS '';
 CREATE FUNCTION records(old users, new users) RETURNS SETOF record LANGUAGE sql IMMUTABLE AS 'SELECT 1';
 CREATE FUNCTION days_of(old orders, new orders) RETURNS TABLE (day date, item text) LANGUAGE sql IMMUTABLE
@@ -65,6 +66,7 @@ SELECT kafka_cache.refresh_on('users_per_org', 'users', 'always');
 SELECT kafka_cache.refresh_on('users_per_org', 'users', 'always(users_per_org,users_per_org)');
 SELECT kafka_cache.refresh_on('users_per_org', 'users', 'pairs');
 SELECT kafka_cache.refresh_on('users_per_org', 'users', 'nothing');
+SELECT kafka_cache.refresh_on('users_per_org', 'users', 'others');
 SELECT kafka_cache.refresh_on('users_per_org', 'users', 'records');
 SELECT kafka_cache.refresh_on('users_per_org', 'pg_class', 'orgs_of');
 SELECT kafka_cache.refresh_on('users_per_org', 'kafka_cache.refresh_log', 'orgs_of');

@@ -14,6 +14,7 @@
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "parser/parse_coerce.h"
 #include "parser/parse_func.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -36,6 +37,7 @@ kcf_rule_check_function(KcfTableDef *product, Oid function)
 {
 	TupleDesc desc;
 	Oid type;
+	Oid types[KCF_MAX_KEYS];
 	int ncolumns = 0;
 
 	if (get_func_prokind(function) != PROKIND_FUNCTION)
@@ -46,11 +48,18 @@ kcf_rule_check_function(KcfTableDef *product, Oid function)
 	{
 		case TYPEFUNC_SCALAR:
 			ncolumns = type == VOIDOID ? 0 : 1;
+			types[0] = type;
 			break;
 		case TYPEFUNC_COMPOSITE:
 		case TYPEFUNC_COMPOSITE_DOMAIN:
 			for (int i = 0; i < desc->natts; i++)
-				ncolumns += !TupleDescAttr(desc, i)->attisdropped;
+			{
+				if (TupleDescAttr(desc, i)->attisdropped)
+					continue;
+				if (ncolumns < KCF_MAX_KEYS)
+					types[ncolumns] = TupleDescAttr(desc, i)->atttypid;
+				ncolumns++;
+			}
 			break;
 		default:
 			break;
@@ -63,6 +72,20 @@ kcf_rule_check_function(KcfTableDef *product, Oid function)
 										 "The product has %d key columns.", product->key.nkeys,
 										 product->key.nkeys),
 						errhint("Let it return a set of their types, in their order.")));
+	/* Else it would be the source's writers who hear of it. */
+	for (int i = 0; i < ncolumns; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(product->desc, product->key.keys[i].attnum - 1);
+
+		if (!can_coerce_type(1, &types[i], &att->atttypid, COERCION_EXPLICIT))
+			ereport(ERROR, (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+							errmsg("function %s does not return keys of data product \"%s\"",
+								   format_procedure(function), get_rel_name(product->relid)),
+							errdetail("Column \"%s\" has type %s, the function's is of type %s.",
+									  NameStr(att->attname), format_type_be(att->atttypid),
+									  format_type_be(types[i])),
+							errhint("Let it return a set of their types, in their order.")));
+	}
 }
 
 /* Old and new rows, as two columns of the source's row type. */

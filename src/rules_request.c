@@ -149,6 +149,7 @@ typedef struct AllScan
 {
 	All *all;
 	KcfSnapshot *state;
+	int64 now_ms; /* when it was held */
 	MemoryContext per_row;
 	bool read;
 	bool full;
@@ -160,7 +161,8 @@ request_row(void *arg, KcfTableDef *def, const KcfRow *row, const Datum *key)
 	AllScan *scan = arg;
 	MemoryContext old;
 
-	if (row->timestamp > scan->all->until_ms)
+	/* A row from the future is of another clock, or of this one before it was set: nobody knows how old it is. */
+	if (row->timestamp > scan->all->until_ms && row->timestamp <= scan->now_ms)
 		return true;
 	old = MemoryContextSwitchTo(scan->per_row);
 	scan->full =
@@ -204,7 +206,9 @@ drop_all(All *all)
 static void
 request(All *all)
 {
-	AllScan scan = { .all = all, .state = kcf_snapshot_hold() };
+	AllScan scan = { .all = all,
+					 .state = kcf_snapshot_hold(),
+					 .now_ms = kcf_product_millis(GetCurrentTimestamp()) };
 	ErrorData *edata;
 
 	all->retry = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KCF_RULES_RETRY_MS);
