@@ -31,7 +31,7 @@ my $catalog = q{
 	FROM objects o LEFT JOIN pg_description c USING (classoid, objoid)
 		LEFT JOIN pg_init_privs i USING (classoid, objoid)
 	ORDER BY 1, 2;
-	SELECT extversion, extrelocatable, extconfig, obj_description(oid, 'pg_extension') FROM pg_extension WHERE extname = 'kafka_cache_fdw'};
+	SELECT extversion, extrelocatable, extconfig::regclass[], obj_description(oid, 'pg_extension') FROM pg_extension WHERE extname = 'kafka_cache_fdw'};
 $catalog =~ s/SELECT classid, objid, pg_describe/SELECT classid, objid, classid AS classoid, objid AS objoid, pg_describe/;
 
 my $kafka = KafkaCache::Mock->new;
