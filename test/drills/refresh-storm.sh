@@ -82,8 +82,9 @@ until_is "SELECT staleness > interval '3 s' FROM kafka_cache.tables WHERE relati
 test/mock up '*' >/dev/null
 rounds 3
 say "kill -9 of a refresher, or of whoever is there: PostgreSQL starts all over"
-victim=$(sql "SELECT pid FROM kafka_cache.workers WHERE database = 'drill' AND pid IS NOT NULL ORDER BY kind = 'refresher' DESC LIMIT 1")
-kill -9 "$victim"
+until kill -9 "$(sql "SELECT pid FROM kafka_cache.workers WHERE database = 'drill' AND pid IS NOT NULL ORDER BY kind = 'refresher' DESC LIMIT 1")" 2>/dev/null; do
+	read -rt 0.1 <> <(:) || true
+done
 until_is "SELECT 1" 1
 until_is "SELECT pid IS NOT NULL FROM kafka_cache.workers WHERE kind = 'consumer' AND database = 'drill'" t
 rounds 5
