@@ -18,6 +18,7 @@
 #include "flights.h"
 #include "product_compute.h"
 #include "product_fit.h"
+#include "refreshq.h"
 #include "rowmap.h"
 
 #include "access/xact.h"
@@ -279,6 +280,21 @@ is_overtaken(const KcfProductKey *key, const KcfNewest *before, const KcfNewest 
 		   after->timestamp <= kcf_product_millis(GetCurrentTimestamp()) + FUTURE_MS;
 }
 
+/*
+ * All that is cached was to be refreshed, after we had begun: then who asked for that has not seen our row, which is
+ * to be refreshed, too. seen: when it was asked for last. false: it cannot be.
+ */
+static bool
+follow_others(const KcfProductKey *key, int64 began, int64 *seen)
+{
+	int64 until = key->table ? (int64) pg_atomic_read_u64(&key->table->refresh_until) : 0;
+	bool news = until != *seen;
+
+	*seen = until;
+	return !news || began > until ||
+		   kcf_refreshq_request(key->def->relid, key->bytes, KCF_REFRESH_RULE, 0);
+}
+
 /* We lead: compute, keep, tell. before: what there is. since: of the statement that has missed it; 0: it is refreshed. */
 static void
 fly(const KcfProductKey *key, const KcfNewest *before, TimestampTz since, KcfAnswer *answer)
@@ -287,7 +303,9 @@ fly(const KcfProductKey *key, const KcfNewest *before, TimestampTz since, KcfAns
 	KcfSlice document;
 	KcfNewest after;
 	KcfAnswer other;
-	bool passed;
+	int64 until = 0;
+	bool kept;
+	bool passed = false;
 
 	compute(key, true, &document, answer);
 	kcf_product_newest(key, &after, &other);
@@ -299,9 +317,15 @@ fly(const KcfProductKey *key, const KcfNewest *before, TimestampTz since, KcfAns
 		answer->computed = true;
 		return;
 	}
-	if (kcf_product_keep(key, &after, key->def->owner, &document, answer->timestamp,
-						 since != 0 ? KCF_KEEP_GLADLY : KCF_KEEP_SURELY, &written, &passed))
+	/* Before it can be read, since we may be cancelled; and again, when it is seen. */
+	kept = (follow_others(key, answer->timestamp, &until) || since == 0) &&
+		   kcf_product_keep(key, &after, key->def->owner, &document, answer->timestamp,
+							since != 0 ? KCF_KEEP_GLADLY : KCF_KEEP_SURELY, &written, &passed);
+	if (kept)
+	{
+		(void) follow_others(key, answer->timestamp, &until);
 		kcf_product_place(key, answer, written.partition, written.offset);
+	}
 	else
 		COUNT(key, not_kept);
 	if (answer->kept ? !passed : somebody_waits(key))

@@ -223,6 +223,8 @@ typedef struct KcfTable
 
 	KcfProductCounters product;
 	pg_atomic_uint64 put_failed_at; /* KcfMoment when a computed row could not be kept; 0: never */
+	/* What was computed until then, in milliseconds, was to be refreshed; the coordinator's. 0: never */
+	pg_atomic_uint64 refresh_until;
 
 	/* The consumer's own: those of a load beside a served generation, and the reload done last. */
 	KcfCounters load_counters;

@@ -69,6 +69,7 @@ reset_product(KcfTable *table)
 	pg_atomic_init_u64(&product->not_kept, 0);
 	pg_atomic_init_u64(&product->refreshes, 0);
 	pg_atomic_init_u64(&table->put_failed_at, 0);
+	pg_atomic_init_u64(&table->refresh_until, 0);
 }
 
 static void

@@ -125,6 +125,7 @@ void
 kcf_rules_request_all(Oid product, int64 logged)
 {
 	All *all = find_all(product);
+	KcfTable *table = kcf_table_find(MyDatabaseId, product);
 	MemoryContext old = MemoryContextSwitchTo(kcf_rules_cxt);
 
 	if (all == NULL)
@@ -135,6 +136,9 @@ kcf_rules_request_all(Oid product, int64 logged)
 	}
 	all->until_ms = kcf_product_millis(GetCurrentTimestamp());
 	all->requested = false;
+	/* What is being computed is not there yet, and is asked for by who computes it. */
+	if (table)
+		(void) pg_atomic_exchange_u64(&table->refresh_until, all->until_ms);
 	if (logged != 0)
 	{
 		int64 *id = palloc(sizeof(int64));
