@@ -33,7 +33,7 @@ BEGIN
 	RETURN answer;
 END $$;
 CREATE FUNCTION keys(old other, new other) RETURNS SETOF int LANGUAGE sql STABLE AS 'SELECT coalesce((old).k, (new).k)';
-CREATE FOREIGN TABLE p (k int OPTIONS (key 'true') NOT NULL, value jsonb OPTIONS (value 'true'))
+CREATE FOREIGN TABLE p (k int OPTIONS (key 'true') NOT NULL, value jsonb OPTIONS (value 'true'), _time timestamptz OPTIONS (timestamp 'true'))
 	SERVER kafka OPTIONS (topic 'p', compute 'public.of_source');
 });
 $node->catch_up('postgres', 'p', $kafka) or die 'p is not ready';
@@ -47,6 +47,12 @@ one("TRUNCATE other");
 ok($node->wait_for('postgres', q{SELECT count(*) FROM kafka_cache.refresh_log}, '0'), 'all that is cached was refreshed');
 $gate->query_safe('SELECT pg_advisory_unlock(7)');
 ok($node->wait_for('postgres', q{SELECT value FROM p WHERE k = 1}, '1001'), 'what was computed meanwhile is, too');
+
+# Another server's clock, or one that was set back.
+one("INSERT INTO p (k, value, _time) VALUES (2, '-2', now() + '1 minute')");
+is(one("SELECT value FROM p WHERE k = 2"), '-2', 'a row from the future');
+one("TRUNCATE other");
+ok($node->wait_for('postgres', q{SELECT value FROM p WHERE k = 2}, '2'), '... is refreshed with all that is cached');
 $reader->quit;
 $gate->quit;
 done_testing();
