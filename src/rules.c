@@ -328,6 +328,25 @@ hear_news(void)
 		look_at_log();
 }
 
+/* For kafka_cache.workers. */
+static void
+say(void)
+{
+	static int rules_said = 0;
+	static int unknown_said = 0;
+	int unknown = kcf_rules_sources_unknown();
+
+	if (nrules == rules_said && unknown == unknown_said)
+		return;
+	rules_said = nrules;
+	unknown_said = unknown;
+	if (unknown > 0)
+		kcf_worker_say("running", "%d rule%s, of which %d cannot be followed now", nrules,
+					   nrules == 1 ? "" : "s", unknown);
+	else
+		kcf_worker_say("running", "%d rule%s", nrules, nrules == 1 ? "" : "s");
+}
+
 long
 kcf_rules_turn(bool *stay)
 {
@@ -358,6 +377,7 @@ kcf_rules_turn(bool *stay)
 	if (ordinary)
 		wait = kcf_rules_sooner(wait, LOG_MS);
 	*stay = nrules > 0 || wait >= 0;
+	say();
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(turn_cxt);
 	return wait;

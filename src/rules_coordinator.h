@@ -53,6 +53,8 @@ extern bool kcf_rules_each_row(KcfSnapshot *state, Oid product, KcfRulesRow rece
 extern void kcf_rules_sources_define(List *rules);
 /* Compare what has changed. Milliseconds until the next look is due even if nobody publishes, -1: none is. */
 extern long kcf_rules_sources_turn(void);
+/* Of how many is it not known (yet) what changes? */
+extern int kcf_rules_sources_unknown(void);
 
 /* ---- rules_domain.c: refresh_every and domain ---- */
 

@@ -114,15 +114,29 @@ add_rows(StringInfo buf, const KcfRule *rule, KcfRuleRows rows)
 }
 
 static void
-add_key_columns(StringInfo buf, const KcfTableDef *product)
+add_key_names(StringInfo buf, const KcfTableDef *product, const char *table, bool types)
 {
 	for (int i = 0; i < product->key.nkeys; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(product->desc, product->key.keys[i].attnum - 1);
 
-		appendStringInfo(buf, "%sk.k%d::%s", i > 0 ? ", " : "", i + 1,
-						 format_type_be_qualified(att->atttypid));
+		appendStringInfo(buf, "%s%sk%d", i > 0 ? ", " : "", table, i + 1);
+		if (types)
+			appendStringInfo(buf, "::%s AS k%d", format_type_be_qualified(att->atttypid), i + 1);
 	}
+}
+
+/* What a change is about, each key once. */
+static void
+add_keys_of_change(StringInfo buf, KcfTableDef *product, Oid function)
+{
+	appendStringInfoString(buf, "(SELECT DISTINCT ");
+	add_key_names(buf, product, "f.", true);
+	appendStringInfo(buf, " FROM %s(c.old, c.new) f(",
+					 quote_qualified_identifier(get_namespace_name(get_func_namespace(function)),
+												get_func_name(function)));
+	add_key_names(buf, product, "", false);
+	appendStringInfoString(buf, "))");
 }
 
 char *
@@ -132,32 +146,21 @@ kcf_rule_query(const KcfRule *rule, KcfTableDef *product, Oid function, KcfRuleR
 	bool hints = OidIsValid(kcf_catalog_product(product)->augment);
 
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "SELECT %s", hints ? "" : "DISTINCT ");
-	add_key_columns(&buf, product);
+	appendStringInfoString(&buf, "SELECT ");
+	add_key_names(&buf, product, "k.", false);
 	if (hints)
-	{
-		char *source = quote_qualified_identifier(
-			get_namespace_name(get_rel_namespace(rule->source)), get_rel_name(rule->source));
-
-		appendStringInfo(&buf,
-						 ", jsonb_agg(jsonb_build_object('source', %s, 'old', to_jsonb(c.old),"
-						 " 'new', to_jsonb(c.new)))",
-						 quote_literal_cstr(source));
-	}
+		appendStringInfo(
+			&buf,
+			", jsonb_agg(jsonb_build_object('source', %s, 'old', to_jsonb(c.old),"
+			" 'new', to_jsonb(c.new)))",
+			quote_literal_cstr(quote_qualified_identifier(
+				get_namespace_name(get_rel_namespace(rule->source)), get_rel_name(rule->source))));
 	appendStringInfoString(&buf, " FROM ");
 	add_rows(&buf, rule, rows);
-	appendStringInfo(&buf, " c CROSS JOIN LATERAL %s(c.old, c.new) k(",
-					 quote_qualified_identifier(get_namespace_name(get_func_namespace(function)),
-												get_func_name(function)));
-	for (int i = 0; i < product->key.nkeys; i++)
-		appendStringInfo(&buf, "%sk%d", i > 0 ? ", " : "", i + 1);
-	appendStringInfoChar(&buf, ')');
-	if (hints)
-	{
-		appendStringInfoString(&buf, " GROUP BY ");
-		for (int i = 0; i < product->key.nkeys; i++)
-			appendStringInfo(&buf, "%s%d", i > 0 ? ", " : "", i + 1);
-	}
+	appendStringInfoString(&buf, " c CROSS JOIN LATERAL ");
+	add_keys_of_change(&buf, product, function);
+	appendStringInfoString(&buf, " k GROUP BY ");
+	add_key_names(&buf, product, "k.", false);
 	return buf.data;
 }
 

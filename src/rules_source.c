@@ -626,6 +626,17 @@ look_at_all(void)
 	pause_ms = any ? Min(pause_ms * 2, LOOK_MAX_MS) : LOOK_MIN_MS;
 }
 
+int
+kcf_rules_sources_unknown(void)
+{
+	int n = 0;
+	ListCell *lc;
+
+	foreach (lc, sources)
+		n += !((Source *) lfirst(lc))->synced;
+	return n;
+}
+
 long
 kcf_rules_sources_turn(void)
 {

@@ -30,7 +30,7 @@ sub puts
 	return scalar grep { $_->{key} eq $key } committed($kafka, $topic);
 }
 
-$kafka->topic($_, 3, 'min.compaction.lag.ms' => 3600000) foreach qw(users sessions per_org overview often known);
+$kafka->topic($_, 3, 'min.compaction.lag.ms' => 3600000) foreach qw(users sessions per_org overview often known tallies);
 one(q{
 	CREATE FOREIGN TABLE users (id text OPTIONS (key 'true') NOT NULL, org text, name text) SERVER kafka OPTIONS (topic 'users');
 	CREATE FOREIGN TABLE sessions (id text OPTIONS (key 'true') NOT NULL, user_id text, n int) SERVER kafka OPTIONS (topic 'sessions');
@@ -85,9 +85,11 @@ cmp_ok(puts('per_org', 'b') - $before, '<=', 200, '... of one key of the product
 my $noted = q{SELECT count(*) FROM kafka_cache.refresh_positions p WHERE p.position = kafka_cache.position(p.source)};
 comes($noted, 3, 'how far was looked is written down');
 my $offset = one("SELECT _offset FROM per_org WHERE org || '' = 'a'");
+my $followed = q{SELECT message FROM kafka_cache.workers WHERE kind = 'refresher' AND database = 'postgres' AND pid IS NOT NULL};
 $node->restart;
+comes($followed, '3 rules', 'after a restart rules are followed when their sources are there');
 send_records('users', user('dora', 'd', 'Dora'));
-comes($rows, 'a:1, b:1,20000 d:1,', 'after a restart the rules go on');
+comes($rows, 'a:1, b:1,20000 d:1,', '... and go on');
 is(one("SELECT _offset FROM per_org WHERE org || '' = 'a'"), $offset, 'what had not changed meanwhile was not computed again');
 comes($noted, 3, 'that is written down, too');
 $node->stop;
@@ -102,6 +104,44 @@ comes($rows, 'b:1,20000 d:2,3', 'so is what has changed while it was down after 
 one("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'kafka_cache refresher'");
 send_records('sessions', session('s4', 'cleo', 4));
 comes($rows, 'b:1,20000 d:2,7', '... and while the process that looks was not');
+
+# --- hints ----------------------------------------------------------------------------------------------
+
+one(q{
+	CREATE FUNCTION tally(org text) RETURNS bigint LANGUAGE plpgsql AS $$
+	DECLARE
+		n bigint;
+	BEGIN
+		PERFORM pg_advisory_lock_shared(7);
+		n := (SELECT sum(s.n) FROM public.sessions s JOIN public.users u ON u.id = s.user_id WHERE u.org = tally.org);
+		PERFORM pg_advisory_unlock_shared(7);
+		RETURN n;
+	END$$;
+	CREATE FUNCTION add_up(org text, old jsonb, hints jsonb) RETURNS jsonb LANGUAGE sql AS
+		$$SELECT to_jsonb(old::bigint + sum(coalesce((h->'new'->>'n')::int, 0) - coalesce((h->'old'->>'n')::int, 0))) FROM jsonb_array_elements(hints) h$$;
+	-- twice the same where nobody has moved
+	CREATE FUNCTION orgs_of_session(old sessions, new sessions) RETURNS SETOF text LANGUAGE sql STABLE AS
+		'SELECT org FROM public.users WHERE id = old.user_id UNION ALL SELECT org FROM public.users WHERE id = new.user_id';
+	CREATE FOREIGN TABLE tallies (org text OPTIONS (key 'true') NOT NULL, n jsonb OPTIONS (value 'true'), _time timestamptz OPTIONS (timestamp 'true'))
+		SERVER kafka OPTIONS (topic 'tallies', compute 'public.tally', augment 'public.add_up')});
+ok($node->wait_ready('postgres', 'tallies'), 'a product with hints');
+one("SELECT kafka_cache.refresh_on('tallies', 'sessions', 'orgs_of_session')");
+is(one("SELECT n FROM tallies WHERE org = 'd'"), 7, 'is computed');
+comes('SELECT count(*) FROM kafka_cache.refresh_queue', 0, 'nothing is waiting');
+my $computed = puts('tallies', 'd');
+my $blocker = $node->background_psql('postgres');
+$blocker->query_safe('SELECT pg_advisory_lock(7)');
+send_records('sessions', session('s4', 'cleo', 5), session('s5', 'cleo', 100));
+comes("SELECT n FROM tallies WHERE org || '' = 'd'", 108, 'while it cannot be computed what has changed is added');
+is(one("SELECT count(*) FROM kafka_cache.refresh_queue WHERE relation = 'tallies'::regclass"), 1, 'and it is to be computed still');
+$blocker->query_safe('SELECT pg_advisory_unlock(7)');
+$blocker->quit;
+comes('SELECT count(*) FROM kafka_cache.refresh_queue', 0, 'which is done then');
+cmp_ok(puts('tallies', 'd'), '>=', $computed + 2, 'with a record of its own');
+is(one("SELECT n FROM tallies WHERE org || '' = 'd'"), 108, 'and the same result');
+send_records('sessions', session('s4', 'cleo', 4));
+kcat($kafka, 'sessions', "s5\t\n", '-K', "\t", '-Z');
+comes($rows, 'b:1,20000 d:2,7', 'what was is again');
 
 # --- a domain, an interval ------------------------------------------------------------------------------
 
