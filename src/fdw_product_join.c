@@ -20,6 +20,7 @@
 
 static set_join_pathlist_hook_type prev_join_pathlist = NULL;
 static planner_hook_type prev_planner = NULL;
+static bool with_products = false; /* is a query with products being planned? */
 
 /* ---- joins ---- */
 
@@ -154,9 +155,11 @@ add_nestloops(PlannerInfo *root, RelOptInfo *joinrel, RelOptInfo *outerrel, RelO
 static void
 restore(RelOptInfo *joinrel)
 {
-	List *noted = joinrel->fdw_private;
+	List *noted = NIL;
 	ListCell *lc;
 
+	foreach (lc, (List *) joinrel->fdw_private)
+		add_path(joinrel, lfirst(lc));
 	foreach (lc, joinrel->pathlist)
 	{
 		Path *path = lfirst(lc);
@@ -164,8 +167,7 @@ restore(RelOptInfo *joinrel)
 		if (IsA(path, NestPath) && path->total_cost < KCF_COST_DETOUR)
 			noted = lappend(noted, copy_nestloop(path));
 	}
-	foreach (lc, (List *) joinrel->fdw_private)
-		add_path(joinrel, copy_nestloop(lfirst(lc)));
+	list_free(joinrel->fdw_private);
 	joinrel->fdw_private = noted;
 }
 
@@ -178,7 +180,7 @@ join_pathlist(PlannerInfo *root, RelOptInfo *joinrel, RelOptInfo *outerrel, RelO
 
 	if (prev_join_pathlist)
 		prev_join_pathlist(root, joinrel, outerrel, innerrel, jointype, extra);
-	if (joinrel->reloptkind != RELOPT_JOINREL)
+	if (!with_products || joinrel->reloptkind != RELOPT_JOINREL)
 		return;
 	foreach (lc, joinrel->pathlist)
 	{
@@ -247,10 +249,12 @@ plan_with_products(Query *parse, const char *query_string, int cursorOptions,
 	bool nestloop = enable_nestloop;
 	int threshold = geqo_threshold;
 	double seed = Geqo_seed;
+	bool nested = with_products;
 	PlannedStmt *plan = NULL;
 
 	PG_TRY();
 	{
+		with_products = true;
 		enable_geqo = enable_nestloop = true;
 		geqo_threshold = Max(geqo ? threshold : from_limit, ALL_ORDERS);
 		from_collapse_limit = join_collapse_limit = INT_MAX;
@@ -267,6 +271,7 @@ plan_with_products(Query *parse, const char *query_string, int cursorOptions,
 		enable_nestloop = nestloop;
 		geqo_threshold = threshold;
 		Geqo_seed = seed;
+		with_products = nested;
 	}
 	PG_END_TRY();
 	return plan;

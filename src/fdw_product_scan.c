@@ -339,8 +339,8 @@ by_array(ForeignScanState *node)
 
 /* ---- begin and end ---- */
 
-static TupleTableSlot *
-impossible(ForeignScanState *node)
+pg_noreturn static void
+report_impossible(ForeignScanState *node)
 {
 	ereport(
 		ERROR,
@@ -361,11 +361,9 @@ kcf_product_begin_scan(ForeignScanState *node)
 	KcfProductScan *ps;
 	int64 ttl;
 
+	/* Also where it would not be come to: that depends on what is there. */
 	if (st->flags & KCF_PLAN_IMPOSSIBLE)
-	{
-		node->fdwroutine->IterateForeignScan = impossible;
-		return;
-	}
+		report_impossible(node);
 	ps = palloc0(sizeof(KcfProductScan));
 	ps->def = kcf_catalog_cached(RelationGetRelid(node->ss.ss_currentRelation));
 	ps->since = GetCurrentStatementStartTimestamp();

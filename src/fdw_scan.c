@@ -70,7 +70,7 @@ kafkaCacheBeginForeignScan(ForeignScanState *node, int eflags)
 
 	if (st->flags & KCF_PLAN_LOOKUP)
 		begin_lookup(st, node, kcf_catalog_cached(relid));
-	else if (!(st->flags & KCF_PLAN_IMPOSSIBLE))
+	else
 	{
 		if (st->view.store)
 			kcf_store_scan_begin(&st->scan, st->view.store, st->view.seq);

@@ -151,7 +151,7 @@ foreach my $line (split /\n/, $err)
 	if ($line =~ /^= end/) { $to = undef; }
 	elsif ($line =~ /^= (.*?) ?$/) { $to = $1; $keys{$to} = {}; }
 	elsif ($line =~ /computes (.*)$/) { $keys{$to}{$1}++; }
-	elsif ($line =~ /ERROR: *(.*)/) { $errors{ $to // '' } = $1; }
+	elsif ($line =~ /ERROR: *(.*)/) { $errors{ $to // '' } = $1 =~ s/product "\w+"/a product/r; }
 }
 my ($impossible, $computing, $differing, $detours) = (0, 0, 0, 0);
 foreach my $n (0 .. $#sql)
