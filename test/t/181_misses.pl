@@ -44,15 +44,13 @@ END $$;
 sub product
 {
 	my ($name, %options) = @_;
-	my $more = join '', map { ", $_ '$options{$_}'" } sort keys %options;
 
+	$options{compute} //= 'public.of_source';
+	my $more = join ', ', map { "$_ '$options{$_}'" } sort keys %options;
 	$kafka->topic($name, 2);
 	one("CREATE FOREIGN TABLE $name (k text OPTIONS (key 'true') NOT NULL, value jsonb OPTIONS (value 'true'),
 			_offset bigint OPTIONS (offset 'true'), _time timestamptz OPTIONS (timestamp 'true'))
-		 SERVER kafka OPTIONS (topic '$name', compute 'public.of_source'$more)") unless $options{compute};
-	one("CREATE FOREIGN TABLE $name (k text OPTIONS (key 'true') NOT NULL, value jsonb OPTIONS (value 'true'),
-			_offset bigint OPTIONS (offset 'true'), _time timestamptz OPTIONS (timestamp 'true'))
-		 SERVER kafka OPTIONS (topic '$name'$more)") if $options{compute};
+		 SERVER kafka OPTIONS (topic '$name', $more)");
 	$node->catch_up('postgres', $name, $kafka) or die "$name is not ready";
 	return;
 }
