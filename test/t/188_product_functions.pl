@@ -82,7 +82,8 @@ is($node->safe_psql('restored', q{SELECT option_name, option_value FROM pg_forei
 	'... and its options');
 $node->safe_psql('restored', q{SELECT kafka_cache.purge('app.products', '{77}'); DELETE FROM app.sessions; INSERT INTO app.sessions VALUES (77, 'here', 1)});
 is($node->safe_psql('restored', q{SELECT value FROM kafka_cache.fetch('app.products', '77')}), '[{"n": 1, "type": "here"}]', '... which is computed there');
-ok($node->wait_for('shop', "SELECT rows = '[{\"n\": 1, \"type\": \"here\"}]' FROM app.products WHERE org = 77"), '... and read here');
+# A scan, since a lookup that comes too early computes the key here, and the later record is the one that counts.
+ok($node->wait_for('shop', "SELECT rows = '[{\"n\": 1, \"type\": \"here\"}]' FROM app.products WHERE org + 0 = 77"), '... and read here');
 $node->safe_psql('postgres', 'DROP DATABASE restored');
 
 # --- once, however many ask -----------------------------------------------------------------------------------
