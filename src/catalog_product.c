@@ -311,6 +311,15 @@ refuse_shape(const KcfTableDef *def, const KcfProduct *product, const char *deta
 					errdetail_internal("%s", detail), errhint("%s", hint)));
 }
 
+/* What helps where a column is a member of an object, and the result is none. */
+static const char *
+hint_of_mapped(const Columns *columns)
+{
+	return columns->value != 0 ? "Drop the column, or let the function return one row."
+							   : "Let the column be of type jsonb with OPTIONS (value 'true'), or "
+								 "the function return one row.";
+}
+
 /* Fields of one row: by their names they are columns, the others are members of the value column's document. */
 static void
 match_fields(const KcfTableDef *def, KcfProduct *product, const Columns *columns)
@@ -420,7 +429,7 @@ find_shape(Subject *subject, KcfTableDef *def, KcfProduct *product, const Oid *t
 						 psprintf("It returns a set, which is one array, but column \"%s\" is a "
 								  "member of an object.",
 								  column_name(def, columns.mapped)),
-						 "Drop the column, or let the function return one row.");
+						 hint_of_mapped(&columns));
 	}
 	else if (class != TYPEFUNC_SCALAR || (name != NULL && columns.value == 0))
 	{
@@ -436,7 +445,7 @@ find_shape(Subject *subject, KcfTableDef *def, KcfProduct *product, const Oid *t
 				def, product,
 				psprintf("It returns one value, but column \"%s\" is a member of an object.",
 						 column_name(def, columns.mapped)),
-				"Drop the column, or let the function return one row.");
+				hint_of_mapped(&columns));
 		if (columns.nmapped > 0)
 			return;
 	}

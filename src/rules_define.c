@@ -92,10 +92,20 @@ find_function(const char *name, Oid source)
 {
 	Oid row = get_rel_type_id(source);
 	Oid types[] = { row, row };
+	List *names;
+	Oid function;
 
 	if (strchr(name, '(') != NULL)
 		return DatumGetObjectId(DirectFunctionCall1(regprocedurein, CStringGetDatum(name)));
-	return LookupFuncName(textToQualifiedNameList(cstring_to_text(name)), 2, types, false);
+	names = textToQualifiedNameList(cstring_to_text(name));
+	function = LookupFuncName(names, 2, types, true);
+	if (!OidIsValid(function))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
+						errmsg("function %s(%s, %s) does not exist", NameListToString(names),
+							   format_type_be(row), format_type_be(row)),
+						errhint("Its arguments are the source's old row and its new one; it gives "
+								"the product's keys.")));
+	return function;
 }
 
 static void
