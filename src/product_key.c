@@ -92,7 +92,11 @@ void
 kcf_product_key_check_one(const KcfTableDef *def)
 {
 	if (def->key.nkeys != 1)
-		report_number(def, 1);
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("data product \"%s\" has %d key columns, not 1",
+							   get_rel_name(def->relid), def->key.nkeys),
+						errhint("Fetch each key by kafka_cache.fetch(), or join the product by key "
+								"with a list of VALUES.")));
 }
 
 void
