@@ -51,8 +51,15 @@ at_xact_end(XactEvent event, void *arg)
 
 	switch (event)
 	{
+		case XACT_EVENT_PRE_PREPARE:
+			/* Who commits it is not told what it has asked for. */
+			if (nasked > 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot PREPARE a transaction that has asked for refreshes"),
+						 errhint("Call kafka_cache.refresh() after COMMIT PREPARED.")));
+			break;
 		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_PREPARE:
 			for (int i = 0; i < nasked; i++)
 			{
 				if (!kcf_refreshq_request(asked[i].relid, asked[i].key, KCF_REFRESH_ASKED, 0))

@@ -12,7 +12,7 @@ use KafkaCache::Writing;
 use Test::More;
 
 my $kafka = KafkaCache::Mock->new;
-my %conf = ('kafka_cache.refresh_workers' => 0, 'kafka_cache.refresh_load' => 100, 'kafka_cache.memory' => '16MB', 'kafka_cache.producer_idle_timeout' => '1h');
+my %conf = (max_prepared_transactions => 2, 'kafka_cache.refresh_workers' => 0, 'kafka_cache.refresh_load' => 100, 'kafka_cache.memory' => '16MB', 'kafka_cache.producer_idle_timeout' => '1h');
 my $node = KafkaCache::Cluster->new('primary', allows_streaming => 1, conf => {%conf});
 $node->start;
 $node->connect_kafka('postgres', $kafka, fetch_wait_max_ms => 20);
@@ -88,6 +88,9 @@ is(one("SELECT string_agg(n || '=' || value::text, ' ' ORDER BY n) FROM versions
 $session->query_safe(q{BEGIN; SELECT kafka_cache.refresh('versions', '4'); ROLLBACK; SELECT 1});
 is(one($done), 't', 'a transaction that is rolled back asks for nothing');
 $session->quit;
+is(told($node, "BEGIN; SELECT kafka_cache.refresh('versions', '4'); PREPARE TRANSACTION 'p'")->{state}, '0A000', 'one that has asked cannot be prepared');
+is(one($done), 't', '... and asks for nothing either');
+is(told($node, "BEGIN; SAVEPOINT s; SELECT kafka_cache.refresh('versions', '4'); ROLLBACK TO s; PREPARE TRANSACTION 'p'; ROLLBACK PREPARED 'p'")->{state}, '', 'it can when it has taken that back');
 
 # --- Kafka is away --------------------------------------------------------------------------------------
 
