@@ -54,10 +54,9 @@ at_xact_end(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_PREPARE:
 			/* Who commits it is not told what it has asked for. */
 			if (nasked > 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("cannot PREPARE a transaction that has asked for refreshes"),
-						 errhint("Call kafka_cache.refresh() after COMMIT PREPARED.")));
+				ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+								errmsg("cannot PREPARE a transaction that has asked for refreshes"),
+								errhint("Call kafka_cache.refresh() after COMMIT PREPARED.")));
 			break;
 		case XACT_EVENT_COMMIT:
 			for (int i = 0; i < nasked; i++)
